@@ -1,0 +1,1 @@
+# wscast - one Makefile. `make help` lists the targets.

@@ -1,0 +1,47 @@
+/*
+ * dialect.h - how a published message is framed for the clients of each protocol.
+ *
+ * A frame depends on the message alone (channel, offset, payload), so that the
+ * supervisor frames it once for all, and a worker that finds none in the ring
+ * builds the same bytes.
+ *
+ * Source   RFC 6455 §5.2; INTERFACES: wscast.v1
+ */
+#ifndef WSCAST_PROTO_DIALECT_H
+#define WSCAST_PROTO_DIALECT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum dialect {
+	DIALECT_RAW = 0, /* the payload: text if valid UTF-8, else binary */
+	DIALECT_V1 = 1,  /* text {"channel":"c","offset":n,"data":…} */
+	DIALECT_COUNT
+};
+
+/* What a payload is, found once, when it is published. */
+enum data_kind {
+	DATA_JSON = 0,   /* one JSON text of RFC 8259 (v1: goes in as it is) */
+	DATA_TEXT = 1,   /* other valid UTF-8 (v1: a string) */
+	DATA_BINARY = 2, /* anything else (v1: "base64":"…" in place of "data") */
+};
+
+struct message {
+	const char *channel; /* channel_len bytes of UTF-8, no control characters */
+	size_t channel_len;
+	uint64_t offset;
+	const void *data;
+	size_t data_len;
+	enum data_kind kind;
+};
+
+enum data_kind data_classify(const void *data, size_t len);
+
+/* Most bytes that the frame of this message can take in this dialect. */
+size_t dialect_frame_max(enum dialect d, const struct message *m);
+
+/* Write the frame to out, which has room for dialect_frame_max(). Returns its
+ * length. Allocates nothing. */
+size_t dialect_frame(enum dialect d, const struct message *m, void *out);
+
+#endif

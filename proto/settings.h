@@ -1,0 +1,103 @@
+/*
+ * settings.h - wscast.conf: one table says of each key its name, type, bounds,
+ * default, and whether a reload may change it. Parser, dump, `wsctl config` and the
+ * man page's test are driven by it.
+ *
+ * Source   INTERFACES: wscast.conf. The file is INI, as inih reads it.
+ */
+#ifndef WSCAST_PROTO_SETTINGS_H
+#define WSCAST_PROTO_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define SETTINGS_LISTENERS_MAX 16
+#define SETTINGS_FAULTS_MAX 100
+
+struct listen_address {
+	char text[128]; /* as written */
+	struct sockaddr_storage addr;
+	socklen_t addr_len;
+	bool proxy; /* proxy=v2: PROXY protocol v1 or v2 comes first */
+	bool tls;
+};
+
+enum feed_source { FEED_EMBEDDED, FEED_PUBSUB, FEED_STREAM };
+enum who { WHO_ANYONE, WHO_AUTHENTICATED, WHO_CLAIM, WHO_NOBODY };
+enum slow_policy { SLOW_CLOSE, SLOW_SKIP, SLOW_LATEST };
+
+/* [channel GLOB]: the first that matches holds. */
+struct rule {
+	char *glob;
+	enum who subscribe;
+	enum who publish;
+	enum slow_policy slow;
+	bool history;
+	bool cache;
+	bool presence;
+	uint32_t max_message_size; /* 0 = limits.max_message_size */
+	uint32_t rate;             /* publishes a second per connection, 0 = any */
+};
+
+struct settings {
+	/* [server] */
+	struct listen_address listen[SETTINGS_LISTENERS_MAX];
+	unsigned nlisten;
+	unsigned workers; /* 0 = auto: one for each core of the affinity mask */
+	char *admin_listen;
+	char *control_socket;
+	uint32_t max_connections, max_connections_per_ip, max_handshakes_per_second;
+	char *origins, *trusted_proxies;
+	char *demo; /* path of the demo page; empty = off */
+	/* [limits] */
+	uint32_t max_message_size, message_rate, message_burst, channels_per_connection;
+	uint32_t handshake_timeout_ms, ping_interval_ms, pong_timeout_ms, write_timeout_ms;
+	uint32_t send_buffer; /* bytes */
+	/* [ring] */
+	uint32_t ring_size; /* bytes, a power of two */
+	/* [feed] */
+	enum feed_source source;
+	char *redis, *prefix, *stream, *interest;
+	/* [channel …], in the order of the file; the last is always "*" */
+	struct rule *rules;
+	size_t nrules;
+};
+
+/* One fault: "FILE:LINE: what is wrong, and what would be right". */
+struct faults {
+	char *line[SETTINGS_FAULTS_MAX];
+	unsigned n;
+};
+
+/*
+ * Read a file, then NOVERRIDES settings "SECTION.KEY=VALUE" (reported as "-o N").
+ *
+ * path    NULL: defaults and overrides only.
+ * faults  all of them, for the caller to show and faults_done().
+ *
+ * Returns 0; -EINVAL when there is a fault; -errno when the file cannot be read (which
+ * is a fault line, too).
+ */
+int settings_load(const char *path, const char *const *overrides, size_t noverrides,
+    struct settings **ret_settings, struct faults *faults)
+    __attribute__((warn_unused_result));
+/* The same from text (a memfd that settings_dump() filled). */
+int settings_parse(const char *text, size_t len, struct settings **ret_settings,
+    struct faults *faults) __attribute__((warn_unused_result));
+void settings_free(struct settings *s);
+void faults_done(struct faults *f);
+
+/* All of it as text that settings_parse() reads back. malloc'd; NULL: no memory. */
+char *settings_dump(const struct settings *s);
+/* One key ("server.workers") as text, malloc'd; NULL with errno ENOENT or ENOMEM. */
+char *settings_get(const struct settings *s, const char *key);
+
+/* The rule for a channel; never NULL. */
+const struct rule *settings_rule(const struct settings *s, const char *name, size_t len);
+
+/* 1 to 200 bytes of UTF-8 without control characters. */
+bool name_ok(const char *name, size_t len);
+
+#endif

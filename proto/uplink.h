@@ -1,0 +1,47 @@
+/*
+ * uplink.h - what a worker asks of the supervisor, in its upstream ring. The
+ * answers come as records of the main ring, in order with the messages.
+ *
+ * All of it is untrusted: uplink_parse() checks each bound.
+ */
+#ifndef WSCAST_PROTO_UPLINK_H
+#define WSCAST_PROTO_UPLINK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum uplink_type {
+	/* A new serving process names all its channels again: WANTs follow, and what
+	 * was not among them by UPLINK_SYNC_END is dropped. */
+	UPLINK_SYNC_BEGIN = 1,
+	UPLINK_SYNC_END = 2,
+	/* A channel has its first subscriber here. Answered by RING_SUBSCRIBED or
+	 * RING_REFUSED with arg = token; by nothing when `directory` is right. */
+	UPLINK_WANT = 3,
+	UPLINK_DROP = 4,    /* ... has lost its last */
+	UPLINK_PUBLISH = 5, /* answered by RING_ACK: offset = cookie, arg = 0 or errno */
+};
+
+#define UPLINK_NO_DIRECTORY UINT32_MAX
+
+struct uplink {
+	uint32_t type;      /* enum uplink_type */
+	uint32_t slot;      /* PUBLISH: who asks; echoed in RING_ACK's channel field */
+	uint32_t cookie;    /* PUBLISH */
+	uint32_t directory; /* WANT: what the worker believes, or UPLINK_NO_DIRECTORY */
+	uint64_t token;     /* WANT */
+	const char *channel;
+	size_t channel_len; /* WANT, DROP, PUBLISH: 1 to 200 */
+	const void *data;   /* PUBLISH */
+	size_t data_len;
+};
+
+size_t uplink_len(const struct uplink *u);
+/* Write uplink_len() bytes; the type goes beside them, in the upstream ring. */
+void uplink_put(const struct uplink *u, void *out);
+/* Returns 0 or -EBADMSG; channel and data point into buf. A name is checked as
+ * name_ok() does. */
+int uplink_parse(uint32_t type, const void *buf, size_t len, struct uplink *ret)
+    __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * directory.h - the channels that the ring knows: names, offsets, newest record.
+ *
+ * Part of the ring's map, written by the supervisor alone. A record names its
+ * channel by its index here. An index is given to another channel only when no
+ * record in the ring and no worker refers to it any more.
+ *
+ * Offsets of a channel that comes back continue above all that were given out
+ * before: a new entry starts at the ring's head, since a channel can never have
+ * had more messages than there were records. So (epoch, offset) never names two
+ * messages, and nothing needs to be remembered for a channel that went.
+ */
+#ifndef WSCAST_SHM_DIRECTORY_H
+#define WSCAST_SHM_DIRECTORY_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CHANNEL_NAME_MAX 200 /* bytes of UTF-8, no control characters */
+
+struct directory_entry {
+	_Atomic uint32_t gen;  /* odd while the entry is being changed */
+	uint16_t name_len;     /* 0 = free */
+	uint16_t flags;
+	_Atomic uint64_t offset; /* of the newest message */
+	_Atomic uint64_t newest; /* its record number, 0 = none since it came */
+	uint64_t start;        /* offset before the first message */
+	uint32_t next_free;    /* supervisor's own use */
+	char name[CHANNEL_NAME_MAX]; /* not NUL-terminated */
+	uint8_t spare[20];
+};
+_Static_assert(sizeof(struct directory_entry) == 256, "four cache lines");
+
+struct directory {
+	_Atomic uint32_t used; /* entries ever used: all at or above are free */
+	uint32_t max;
+	uint8_t spare[120];
+	struct directory_entry entry[];
+};
+
+/*
+ * Copy an entry's name as of now, safely against its being changed meanwhile.
+ *
+ * name  room for CHANNEL_NAME_MAX + 1 bytes; NUL-terminated on success.
+ *
+ * Returns the name's length, 0 when the entry is free, -EINVAL for an index out
+ * of bounds, -EAGAIN when it kept changing.
+ */
+int directory_name(const struct directory *dir, uint32_t idx, char *name)
+    __attribute__((warn_unused_result));
+
+/* Writer: fill a free entry / free it. `start` is ring_head(). */
+void directory_set(struct directory *dir, uint32_t idx, const char *name, size_t len,
+    uint64_t start);
+void directory_clear(struct directory *dir, uint32_t idx);
+
+/* Writer: a message of this channel was given this offset and number. */
+void directory_advance(struct directory *dir, uint32_t idx, uint64_t offset,
+    uint64_t number);
+
+#endif

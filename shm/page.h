@@ -1,0 +1,149 @@
+/*
+ * page.h - what one worker tells everyone: how far it is, whether it sleeps,
+ * what it counted. One page (memfd) for each worker index; it outlives the
+ * serving process, whose successor counts on.
+ *
+ * Process  every word is written by the worker (the serving process), and read
+ *          by the supervisor and wsctl, who take nothing of it on trust.
+ * Order    R2-W2 for the floor (ring.c), S1-S3 for sleeping (page.c).
+ */
+#ifndef WSCAST_SHM_PAGE_H
+#define WSCAST_SHM_PAGE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shm/ring.h"
+
+#define PAGE_VERSION 1
+
+/* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
+ * names are those of metrics and of `wsctl --json`. */
+#define PAGE_COUNTERS(X)                                                              \
+	X(accepted, "connections accepted")                                           \
+	X(refused, "handshakes answered with an error")                               \
+	X(opened, "WebSocket handshakes completed")                                   \
+	X(closed, "connections closed, for whatever reason")                          \
+	X(closed_slow, "connections closed because they took nothing or were lapped") \
+	X(closed_timeout, "connections closed by the handshake or pong deadline")     \
+	X(closed_protocol, "connections closed for breaking the protocol")            \
+	X(closed_limit, "connections refused or closed by a limit")                   \
+	X(closed_crash, "connections closed because a crash cut what they sent")      \
+	X(adopted, "connections taken over from a predecessor")                       \
+	X(lapped, "times that a connection fell out of the retained window")          \
+	X(sent, "messages delivered whole to sockets")                                \
+	X(sent_bytes, "bytes handed to sockets")                                      \
+	X(sends, "send calls made")                                                   \
+	X(blocked, "times that a socket did not take all")                            \
+	X(rebuilt, "frames built by the worker because the ring had none")            \
+	X(received, "messages received from clients")                                 \
+	X(received_bytes, "bytes received from clients")                              \
+	X(published, "messages passed on to the supervisor")                          \
+	X(errors_sent, "requests answered with an error")
+
+#define PAGE_GAUGES(X)                                      \
+	X(connections, "connections open now")              \
+	X(subscriptions, "subscriptions held now")          \
+	X(channels, "channels with a subscriber here")      \
+	X(lagging, "connections with something still to send") \
+	X(arena_bytes, "bytes of the connection table's arena in use")
+
+enum page_counter {
+#define X(name, help) PAGE_##name,
+	PAGE_COUNTERS(X) PAGE_GAUGES(X)
+#undef X
+	PAGE_COUNTER_COUNT
+};
+
+enum worker_state {
+	WORKER_STARTING = 0,
+	WORKER_ADOPTING = 1,
+	WORKER_SERVING = 2,
+	WORKER_DRAINING = 3,
+	WORKER_STOPPING = 4,
+};
+
+struct page {
+	uint32_t version;
+	uint32_t index; /* the worker's */
+	uint8_t pad0[120];
+
+	/* Moves with every record. */
+	_Atomic uint64_t done;  /* all records below were passed to their sockets */
+	_Atomic uint64_t floor; /* oldest record that may still be looked at */
+	_Atomic uint64_t heartbeat; /* rises with every turn and slice */
+	uint8_t pad1[104];
+
+	/* Written by the worker, read at each wake-up. */
+	_Atomic uint32_t asleep; /* odd = asleep; rises with each change */
+	uint8_t pad2[124];
+
+	_Atomic uint32_t state; /* enum worker_state */
+	_Atomic int32_t pid;    /* of the serving process: for people, not for kill() */
+	_Atomic int32_t cpu;    /* pinned to, or -1 */
+	_Atomic uint64_t beat_ms; /* CLOCK_MONOTONIC of the last heartbeat, about */
+	_Atomic uint64_t started_ms; /* CLOCK_REALTIME of this serving process */
+	_Atomic uint64_t lives; /* serving processes so far */
+	_Atomic uint32_t demand[RING_DIALECTS]; /* open connections per dialect */
+	uint8_t pad3[64];
+
+	_Atomic uint64_t counter[PAGE_COUNTER_COUNT];
+};
+_Static_assert(sizeof(struct page) <= 4096, "a page");
+
+/* Make the memfd (close-on-exec) and map it / map an existing one. */
+int page_create(unsigned index, struct page **ret_page, int *ret_fd)
+    __attribute__((warn_unused_result));
+int page_open(int fd, bool writer, struct page **ret_page)
+    __attribute__((warn_unused_result));
+void page_close(struct page *p);
+
+/* Name and help of a counter, as in PAGE_COUNTERS; gauges come last. */
+const char *page_counter_name(enum page_counter c);
+const char *page_counter_help(enum page_counter c);
+bool page_counter_is_gauge(enum page_counter c);
+
+/* One writer: a plain load and store, no locked instruction. */
+static inline void
+page_add(struct page *p, enum page_counter c, uint64_t n)
+{
+	atomic_store_explicit(&p->counter[c],
+	    atomic_load_explicit(&p->counter[c], memory_order_relaxed) + n,
+	    memory_order_relaxed);
+}
+
+static inline void
+page_set(struct page *p, enum page_counter c, uint64_t n)
+{
+	atomic_store_explicit(&p->counter[c], n, memory_order_relaxed);
+}
+
+static inline uint64_t
+page_get(const struct page *p, enum page_counter c)
+{
+	return atomic_load_explicit(&p->counter[c], memory_order_relaxed);
+}
+
+/* Everything below `number` was passed to its sockets, and nothing below `floor`
+ * will be looked at again (R2). */
+void page_set_done(struct page *p, uint64_t number);
+void page_set_floor(struct page *p, uint64_t floor);
+void page_beat(struct page *p, uint64_t now_ms);
+
+/*
+ * Say that the worker is about to sleep with everything below `done` read.
+ * Returns false when more was published meanwhile: then it is not asleep, and
+ * must go on. (S1, S2)
+ */
+bool page_sleep(struct page *p, const struct ring *r, uint64_t done)
+    __attribute__((warn_unused_result));
+void page_wake(struct page *p); /* the worker is up again */
+
+/* Supervisor, after a batch of commits: must this worker's eventfd be written?
+ * True at most once for each sleep: `rung` is the supervisor's own word for this
+ * worker, the value of `asleep` at which it last rang. (S3) */
+bool page_must_ring(const struct page *p, uint32_t *rung)
+    __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,190 @@
+/*
+ * ring.h - one-writer, many-reader broadcast ring in shared memory.
+ *
+ * The index is a ring of fixed 64-byte descriptors, one for each record, found
+ * by the record's number. Beside it lies one ring of bytes per dialect: complete
+ * WebSocket frames, back to back, and nothing else, so that the frames of a run
+ * of records are one contiguous range. A descriptor says where its record's
+ * frame begins in each dialect; the next descriptor says where it ends.
+ *
+ *   index   ... | n-1 | n | n+1 | ...          64 bytes each
+ *   frames  ... [frame n-1][frame n][frame n+1] ...   one such ring per dialect
+ *                          ^ begin(n)  ^ begin(n+1)
+ *
+ * Readers use records and frames where they lie. Each worker's floor (page.h)
+ * says how far back it may still look, and the writer never overwrites above a
+ * floor.
+ *
+ * Units    record numbers count from 1 since the ring was made and never wrap;
+ *          frame positions count bytes and are kept modulo 2^32, which is
+ *          unambiguous since a dialect's ring is at most RING_FRAMES_MAX bytes.
+ * Process  one writing process; any number of readers on read-only maps. A
+ *          handle belongs to one thread.
+ * Order    edges W1-R1 (head) and R2-W2 (floors), explained in ring.c; the
+ *          sleep/wake edges S1-S3 are in page.h.
+ */
+#ifndef WSCAST_SHM_RING_H
+#define WSCAST_SHM_RING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RING_VERSION 1
+#define RING_DESC_LEN 64
+#define RING_DIALECTS 7 /* room in a descriptor; proto/dialect.h numbers them */
+#define RING_FRAMES_MIN (1u << 20)
+#define RING_FRAMES_MAX (1u << 30)
+#define RING_EPOCH_LEN 12 /* characters, without the ending NUL */
+
+enum ring_type {
+	RING_MESSAGE = 1,    /* a published message: has frames */
+	RING_SUBSCRIBED = 2, /* the feed delivers `channel` from here on */
+	RING_REFUSED = 3,    /* the feed cannot take up a channel: arg, who */
+	RING_ACK = 4,        /* a client's publish was taken (arg = 0) or not (-errno) */
+	RING_SETTINGS = 5,   /* generation `offset` of the settings holds from here on */
+	RING_DRAIN = 6,      /* close clients over `offset` ms; 0 = stop draining */
+	RING_GAP = 7,        /* what `channel` lost: offsets `offset` to `arg` */
+};
+
+/*
+ * One record. The reader's copy is the shared one: never write to it.
+ *
+ * number   its own number; readers without a floor check it before and after use
+ * offset   MESSAGE, SUBSCRIBED: the channel's offset (of this message; of the
+ *          newest before this point). Others as said above.
+ * time_ns  MESSAGE: CLOCK_REALTIME at publishing. Others: `arg`
+ * channel  index into the directory (directory.h), or RING_NO_CHANNEL
+ * prev     MESSAGE: how many records before this one lies the same channel's
+ *          previous message; 0 when there is none that the ring still knows
+ * begin    where the frame begins in each dialect (mod 2^32); a dialect in which
+ *          the record has no frame begins where its successor begins
+ */
+struct ring_desc {
+	_Atomic uint64_t number;
+	uint64_t offset;
+	union {
+		uint64_t time_ns;
+		uint64_t arg;
+	};
+	uint32_t channel;
+	uint32_t prev;
+	uint8_t type;      /* enum ring_type */
+	uint8_t data_kind; /* MESSAGE: enum data_kind of proto/dialect.h */
+	uint16_t worker;   /* ACK, REFUSED: for this worker index only */
+	uint32_t begin[RING_DIALECTS];
+};
+_Static_assert(sizeof(struct ring_desc) == RING_DESC_LEN, "one cache line");
+
+#define RING_NO_CHANNEL UINT32_MAX
+
+struct ring;
+struct page;
+struct directory;
+
+struct ring_config {
+	uint32_t frames_size;  /* bytes per dialect, a power of two */
+	uint32_t index_len;    /* descriptors, a power of two */
+	uint32_t channels_max; /* entries of the directory */
+};
+
+/*
+ * Make a ring in a new memfd, as its writer.
+ *
+ * cfg     borrowed.
+ * ret_fd  the memfd, close-on-exec, the caller's to close. ring_reader_fd()
+ *         makes the read-only descriptor that a reader gets.
+ *
+ * Returns 0, -EINVAL for bad sizes, or -errno of memfd_create, ftruncate, mmap.
+ */
+int ring_create(const struct ring_config *cfg, struct ring **ret_ring, int *ret_fd)
+    __attribute__((warn_unused_result));
+
+/* Map an existing ring; `writer` needs a writable fd. The fd stays the caller's.
+ * Returns 0, -EPROTO when the layout is none of ours, or -errno. */
+int ring_open(int fd, bool writer, struct ring **ret_ring)
+    __attribute__((warn_unused_result));
+int ring_reader_fd(int fd, int *ret_fd) __attribute__((warn_unused_result));
+void ring_close(struct ring *r);
+
+const char *ring_epoch(const struct ring *r); /* NUL-terminated */
+uint32_t ring_frames_size(const struct ring *r);
+uint32_t ring_index_len(const struct ring *r);
+struct directory *ring_directory(struct ring *r);
+
+/* ---- writer ---- */
+
+/*
+ * Name a worker whose floor the writer must heed (NULL: none any more).
+ *
+ * worker  0 to RING_WORKERS_MAX - 1.
+ * page    borrowed until replaced.
+ */
+#define RING_WORKERS_MAX 1024
+void ring_set_worker(struct ring *r, unsigned worker, const struct page *page);
+
+/*
+ * Room for up to len bytes of the next record's frame in one dialect.
+ *
+ * Returns a pointer to contiguous room, written freely until ring_commit();
+ * NULL with errno EMSGSIZE (len over ring_frame_max()) or ENOBUFS when a floor
+ * is in the way (ring_laggard() names it). Nothing is published before commit.
+ */
+void *ring_room(struct ring *r, unsigned dialect, size_t len);
+
+/* Say how long the frame in ring_room() became; each dialect at most once. */
+void ring_put(struct ring *r, unsigned dialect, size_t len);
+
+/* Longest frame ring_room() can ever give: an eighth of the frames. */
+size_t ring_frame_max(const struct ring *r);
+
+/*
+ * Publish the record: what was put since the last commit, with these fields of
+ * desc: offset, time_ns/arg, channel, prev, type, data_kind, worker.
+ *
+ * Returns the record's number, or 0 when no descriptor is free (ENOBUFS); what
+ * was put is then still waiting, and the commit may be tried again.
+ */
+uint64_t ring_commit(struct ring *r, const struct ring_desc *desc)
+    __attribute__((warn_unused_result));
+
+/* Forget what was put since the last commit. */
+void ring_abort(struct ring *r);
+
+/* The worker whose floor was in the way of the last ENOBUFS. */
+unsigned ring_laggard(const struct ring *r);
+
+/* How far, in 1/1024 of the ring, the record `number` lies behind the head, by
+ * the dialect (or the index) in which it is furthest. */
+unsigned ring_distance(const struct ring *r, uint64_t number);
+
+/* Feed state that every process may see: since when (CLOCK_REALTIME ms) the
+ * feed is down, 0 = up. */
+void ring_set_feed_down(struct ring *r, uint64_t since_ms);
+uint64_t ring_feed_down(const struct ring *r);
+void ring_set_draining(struct ring *r, bool draining);
+bool ring_draining(const struct ring *r);
+
+/* ---- readers ---- */
+
+/* Number of the next record to be written: all below are published. R1. */
+uint64_t ring_head(const struct ring *r);
+
+/* The oldest record whose descriptor and frames are whole as of now. A reader
+ * without a floor (wsctl, supervisor on its own) checks after use again. */
+uint64_t ring_oldest(const struct ring *r);
+
+/* The smallest number that a worker that has read up to `done` may retain: within
+ * three quarters of the ring in every dialect and in the index. */
+uint64_t ring_retain(const struct ring *r, uint64_t done);
+
+/* Descriptor of a record in [floor, head]; for head itself only begin[] is set. */
+const struct ring_desc *ring_at(const struct ring *r, uint64_t number);
+
+/* The frames of the records [first, end) in a dialect: one contiguous range.
+ * Returns its length in bytes, 0 when none of them has a frame there. */
+size_t ring_frames(const struct ring *r, unsigned dialect, uint64_t first, uint64_t end,
+    const void **ret_frames);
+
+#endif

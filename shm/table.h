@@ -1,0 +1,222 @@
+/*
+ * table.h - one worker's connection table: a slot for each connection, an entry for
+ * each channel it has a subscriber of, and an arena for what is variable. It holds
+ * all that a successor needs to go on after kill -9, and nothing that can be rebuilt.
+ *
+ *   header | slots (128 bytes each) | channels (32 bytes each) | arena
+ *
+ * Process  written by the serving process, then by its successor; read by the
+ *          supervisor and wsctl, who bound what they read.
+ * Order    T1: a slot's `state` is stored after all that makes it valid, and
+ *          cleared before its parts are freed. Within one process's life nothing
+ *          else is needed: a successor runs after its predecessor is dead, and
+ *          sees all its stores.
+ *
+ * What a connection was sent. The bytes of a connection's stream follow from the
+ * table and the ring: its handshake reply, then the frames of all records of its
+ * channels in the order of their numbers, and its private frames (struct out), each
+ * before the record `at`. `pos` is the one word that says how far that is: the next
+ * record to be looked at, and how many bytes of the stream lay before it (or before
+ * the private frame that comes next). It is stored once, after the send. What the
+ * kernel took since is tcpi_bytes_acked + SIOCOUTQ - tx, exactly: adopt.c.
+ */
+#ifndef WSCAST_SHM_TABLE_H
+#define WSCAST_SHM_TABLE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shm/arena.h"
+
+#define TABLE_VERSION 1
+#define SLOT_NONE UINT32_MAX
+
+enum slot_state {
+	SLOT_FREE = 0,
+	SLOT_HANDSHAKE = 1, /* the request is still in the kernel's buffer: peeked at */
+	SLOT_OPEN = 2,
+	SLOT_CLOSING = 3, /* our Close frame is queued or sent: no message any more */
+};
+
+enum slot_proto {
+	PROTO_NONE = 0, /* before the handshake; a reply that is no upgrade */
+	PROTO_RAW = 1,
+	PROTO_V1 = 2,
+};
+
+enum slot_flag {
+	SLOT_READING = 1 << 0,  /* between a read and the end of what it brought */
+	SLOT_LAGGING = 1 << 1,  /* `pos` counts: something is still to be sent */
+	SLOT_HANGUP = 1 << 2,   /* shut down and close once all is sent */
+	SLOT_PINGED = 1 << 3,   /* a ping waits for its pong */
+	SLOT_TEXT_PUBLISH = 1 << 4, /* raw: may publish to its only channel */
+};
+
+/* One subscription. Records below `from` (mod 2^32) are not meant for it. */
+struct sub {
+	uint32_t channel; /* index into the channels below */
+	uint32_t from;
+};
+
+/* pos: cursor in the low half, tx in the high half, both mod 2^32. A connection
+ * without SLOT_LAGGING has had everything below page->done, whatever its cursor
+ * says, if that is further; see slot_cursor(). */
+struct slot {
+	/* what a fanout touches */
+	_Atomic uint64_t pos;
+	int32_t fd;
+	uint32_t part; /* bytes of the frame at `pos` that were sent; a successor asks
+			* the kernel instead */
+	_Atomic uint8_t state; /* enum slot_state (T1) */
+	uint8_t proto;         /* enum slot_proto */
+	uint8_t dialect;       /* enum dialect of proto/dialect.h */
+	uint8_t flags;         /* enum slot_flag */
+	arena_ref out;         /* first private frame (struct out) */
+	uint32_t out_bytes;    /* bytes of private frames waiting */
+	uint16_t nsubs;
+	uint16_t subs_cap; /* of the array in `subs`; 0 = sub0 is all there is */
+	struct sub sub0;   /* the subscription of those who have one */
+	arena_ref subs;    /* struct sub[subs_cap] when more than one was ever held */
+	uint32_t sent;     /* messages delivered */
+	arena_ref wait;    /* first request that waits for an answer (struct wait) */
+	uint32_t received; /* messages */
+
+	/* what timers and wsctl touch */
+	uint64_t client; /* random id */
+	uint32_t deadline;    /* ticks of the wheel; which one: timer */
+	uint32_t opened_s;    /* CLOCK_REALTIME, seconds */
+	uint32_t progress;    /* tick at which the socket last took bytes */
+	uint8_t timer;        /* what the deadline is for; the worker's own enum */
+	uint8_t family;       /* AF_INET, AF_INET6, AF_UNIX */
+	uint16_t port;        /* of the peer, host order */
+	uint8_t addr[16];     /* of the peer; IPv4 in the first four bytes */
+	uint16_t listener;    /* which of the settings' listeners took it */
+	uint16_t close_code;  /* told to the client, or 0 */
+	uint8_t spare[20];
+};
+_Static_assert(sizeof(struct slot) == 128, "two cache lines");
+
+/* A private frame (or several, or the handshake reply): bytes that go to this
+ * connection alone, whole, before the record `at`. Allocated in the arena. */
+struct out {
+	arena_ref next;
+	uint32_t at;       /* record number, mod 2^32 */
+	uint32_t tx_begin; /* value of tx when its first byte went out */
+	uint32_t len;      /* bytes below */
+	uint32_t begun;    /* 1 once tx_begin counts */
+	uint32_t spare;
+	uint8_t bytes[];
+};
+
+enum wait_kind { WAIT_SUBSCRIBE = 1, WAIT_PUBLISH = 2 };
+
+/* A request that waits for the supervisor. Allocated in the arena. */
+struct wait {
+	arena_ref next;
+	uint32_t cookie;  /* PUBLISH: names it in RING_ACK */
+	uint32_t channel; /* SUBSCRIBE: which */
+	uint8_t kind;     /* enum wait_kind */
+	uint8_t has_since;
+	uint16_t id_len; /* 0 = nobody wants an answer */
+	uint64_t since_offset;
+	char since_epoch[16]; /* NUL-terminated; what is too long is cut: unknown then */
+	char id[];       /* the request's id as JSON */
+};
+
+enum channel_state {
+	CHANNEL_FREE = 0,
+	CHANNEL_WANTED = 1, /* asked of the supervisor, not yet confirmed */
+	CHANNEL_LIVE = 2,   /* `directory` holds: its messages come */
+};
+
+/* A channel with a subscriber on this worker. */
+struct channel {
+	arena_ref name; /* name_len bytes */
+	uint16_t name_len;
+	_Atomic uint8_t state; /* enum channel_state (T1) */
+	uint8_t spare0;
+	uint32_t directory; /* index in the ring's directory */
+	uint32_t gen;       /* rises each time the entry is taken */
+	uint32_t nsubs;     /* connections subscribed: a hint for wsctl */
+	uint8_t spare[12];
+};
+_Static_assert(sizeof(struct channel) == 32, "half a cache line");
+
+struct table_header {
+	uint32_t version;
+	uint32_t nslots;
+	uint32_t nchannels;
+	uint32_t spare0;
+	uint64_t arena_len;
+	_Atomic uint32_t slots_used;    /* all at or above were never used */
+	_Atomic uint32_t channels_used;
+	_Atomic uint32_t cookie; /* last given out */
+	uint32_t spare[23];
+};
+_Static_assert(sizeof(struct table_header) == 128, "two cache lines");
+
+/* A mapped table. Slots and channels are plain arrays; `map` and `len` are for
+ * table_close(). */
+struct table {
+	struct table_header *header;
+	struct slot *slots;
+	struct channel *channels;
+	void *arena;
+	size_t len;
+};
+
+/* Make a table in a new memfd (close-on-exec) and map it / map an existing one,
+ * whose header must fit its size. Memory is touched only when used. */
+int table_create(uint32_t nslots, uint32_t nchannels, uint64_t arena_len,
+    struct table *ret_table, int *ret_fd) __attribute__((warn_unused_result));
+int table_open(int fd, bool writer, struct table *ret_table)
+    __attribute__((warn_unused_result));
+void table_close(struct table *t);
+
+/* For readers of a table that is being written: a pointer to len bytes at ref, or
+ * NULL when they are not within the arena. */
+const void *table_arena_peek(const struct table *t, arena_ref ref, size_t len);
+
+static inline uint64_t
+slot_pos(uint32_t cursor, uint32_t tx)
+{
+	return (uint64_t)tx << 32 | cursor;
+}
+
+static inline void
+slot_set_pos(struct slot *s, uint32_t cursor, uint32_t tx)
+{
+	atomic_store_explicit(&s->pos, slot_pos(cursor, tx), memory_order_release);
+}
+
+static inline uint32_t
+slot_tx(const struct slot *s)
+{
+	return (uint32_t)(atomic_load_explicit(&s->pos, memory_order_relaxed) >> 32);
+}
+
+/* The next record to look at, as a full number: the one within 2^31 of `near`,
+ * which is any number that the ring holds now. */
+static inline uint64_t
+slot_cursor(const struct slot *s, uint64_t near)
+{
+	uint32_t low = (uint32_t)atomic_load_explicit(&s->pos, memory_order_relaxed);
+
+	return near + (uint64_t)(int64_t)(int32_t)(low - (uint32_t)near);
+}
+
+static inline uint8_t
+slot_state(const struct slot *s)
+{
+	return atomic_load_explicit(&s->state, memory_order_acquire); /* T1 */
+}
+
+static inline void
+slot_set_state(struct slot *s, enum slot_state state)
+{
+	atomic_store_explicit(&s->state, (uint8_t)state, memory_order_release); /* T1 */
+}
+
+#endif
