@@ -11,8 +11,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum log_level { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5, LOG_INFO = 6,
-	LOG_DEBUG = 7 };
+enum log_level {
+	LOG_ERROR = 3,
+	LOG_WARNING = 4,
+	LOG_NOTICE = 5,
+	LOG_INFO = 6,
+	LOG_DEBUG = 7
+};
 
 /* who: borrowed for ever, before each line ("wscastd", "worker 3"). */
 void log_open(const char *who);
@@ -31,9 +36,12 @@ void log_line(enum log_level level, int err, const char *fmt, ...)
 
 /* For what a client can repeat: true at most once a second for each `limit`, with
  * how many were held back since in *ret_missed. now_ms: any monotonic clock. */
-struct log_limit { unsigned long long next_ms; unsigned long missed; };
-bool log_allowed(struct log_limit *limit, unsigned long long now_ms,
-    unsigned long *ret_missed);
+struct log_limit {
+	unsigned long long next_ms;
+	unsigned long missed;
+};
+bool log_allowed(
+    struct log_limit *limit, unsigned long long now_ms, unsigned long *ret_missed);
 
 /* Quote a name from outside for a line: control characters and broken UTF-8 as
  * \xNN, cut with "..." to fit. Returns out. */

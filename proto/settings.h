@@ -53,7 +53,8 @@ struct settings {
 	char *demo; /* path of the demo page; empty = off */
 	/* [limits] */
 	uint32_t max_message_size, message_rate, message_burst, channels_per_connection;
-	uint32_t handshake_timeout_ms, ping_interval_ms, pong_timeout_ms, write_timeout_ms;
+	uint32_t handshake_timeout_ms, ping_interval_ms, pong_timeout_ms,
+	    write_timeout_ms;
 	uint32_t send_buffer; /* bytes */
 	/* [ring] */
 	uint32_t ring_size; /* bytes, a power of two */
@@ -95,7 +96,8 @@ char *settings_dump(const struct settings *s);
 char *settings_get(const struct settings *s, const char *key);
 
 /* The rule for a channel; never NULL. */
-const struct rule *settings_rule(const struct settings *s, const char *name, size_t len);
+const struct rule *settings_rule(
+    const struct settings *s, const char *name, size_t len);
 
 /* 1 to 200 bytes of UTF-8 without control characters. */
 bool name_ok(const char *name, size_t len);

@@ -18,8 +18,9 @@ enum uplink_type {
 	/* A channel has its first subscriber here. Answered by RING_SUBSCRIBED or
 	 * RING_REFUSED with arg = token; by nothing when `directory` is right. */
 	UPLINK_WANT = 3,
-	UPLINK_DROP = 4,    /* ... has lost its last */
-	UPLINK_PUBLISH = 5, /* answered by RING_ACK: offset = cookie, arg = 0 or errno */
+	UPLINK_DROP = 4, /* ... has lost its last */
+	UPLINK_PUBLISH =
+	    5, /* answered by RING_ACK: offset = cookie, arg = 0 or errno */
 };
 
 #define UPLINK_NO_DIRECTORY UINT32_MAX

@@ -20,13 +20,13 @@
 #define CHANNEL_NAME_MAX 200 /* bytes of UTF-8, no control characters */
 
 struct directory_entry {
-	_Atomic uint32_t gen;  /* odd while the entry is being changed */
-	uint16_t name_len;     /* 0 = free */
+	_Atomic uint32_t gen; /* odd while the entry is being changed */
+	uint16_t name_len;    /* 0 = free */
 	uint16_t flags;
-	_Atomic uint64_t offset; /* of the newest message */
-	_Atomic uint64_t newest; /* its record number, 0 = none since it came */
-	uint64_t start;        /* offset before the first message */
-	uint32_t next_free;    /* supervisor's own use */
+	_Atomic uint64_t offset;     /* of the newest message */
+	_Atomic uint64_t newest;     /* its record number, 0 = none since it came */
+	uint64_t start;              /* offset before the first message */
+	uint32_t next_free;          /* supervisor's own use */
 	char name[CHANNEL_NAME_MAX]; /* not NUL-terminated */
 	uint8_t spare[20];
 };
@@ -51,12 +51,12 @@ int directory_name(const struct directory *dir, uint32_t idx, char *name)
     __attribute__((warn_unused_result));
 
 /* Writer: fill a free entry / free it. `start` is ring_head(). */
-void directory_set(struct directory *dir, uint32_t idx, const char *name, size_t len,
-    uint64_t start);
+void directory_set(
+    struct directory *dir, uint32_t idx, const char *name, size_t len, uint64_t start);
 void directory_clear(struct directory *dir, uint32_t idx);
 
 /* Writer: a message of this channel was given this offset and number. */
-void directory_advance(struct directory *dir, uint32_t idx, uint64_t offset,
-    uint64_t number);
+void directory_advance(
+    struct directory *dir, uint32_t idx, uint64_t offset, uint64_t number);
 
 #endif

@@ -11,14 +11,14 @@
 #include <stdint.h>
 
 enum launch_fd {
-	LAUNCH_CONTROL = 3,  /* SOCK_SEQPACKET to the supervisor: struct launch_msg */
-	LAUNCH_RING = 4,     /* read-only */
+	LAUNCH_CONTROL = 3, /* SOCK_SEQPACKET to the supervisor: struct launch_msg */
+	LAUNCH_RING = 4,    /* read-only */
 	LAUNCH_PAGE = 5,
 	LAUNCH_TABLE = 6,
 	LAUNCH_UPSTREAM = 7,
-	LAUNCH_WAKE = 8,     /* eventfd: the supervisor rings the worker */
-	LAUNCH_DOORBELL = 9, /* eventfd: the worker rings the supervisor */
-	LAUNCH_SETTINGS = 10, /* memfd: the settings as text, proto/settings.h */
+	LAUNCH_WAKE = 8,       /* eventfd: the supervisor rings the worker */
+	LAUNCH_DOORBELL = 9,   /* eventfd: the worker rings the supervisor */
+	LAUNCH_SETTINGS = 10,  /* memfd: the settings as text, proto/settings.h */
 	LAUNCH_LISTENERS = 11, /* the first of NLISTENERS, in the settings' order */
 };
 

@@ -20,40 +20,40 @@
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
-#define PAGE_COUNTERS(X)                                                              \
-	X(accepted, "connections accepted")                                           \
-	X(refused, "handshakes answered with an error")                               \
-	X(opened, "WebSocket handshakes completed")                                   \
-	X(closed, "connections closed, for whatever reason")                          \
-	X(closed_slow, "connections closed because they took nothing or were lapped") \
-	X(closed_timeout, "connections closed by the handshake or pong deadline")     \
-	X(closed_protocol, "connections closed for breaking the protocol")            \
-	X(closed_limit, "connections refused or closed by a limit")                   \
-	X(closed_crash, "connections closed because a crash cut what they sent")      \
-	X(adopted, "connections taken over from a predecessor")                       \
-	X(lapped, "times that a connection fell out of the retained window")          \
-	X(sent, "messages delivered whole to sockets")                                \
-	X(sent_bytes, "bytes handed to sockets")                                      \
-	X(sends, "send calls made")                                                   \
-	X(blocked, "times that a socket did not take all")                            \
-	X(rebuilt, "frames built by the worker because the ring had none")            \
-	X(received, "messages received from clients")                                 \
-	X(received_bytes, "bytes received from clients")                              \
-	X(published, "messages passed on to the supervisor")                          \
+#define PAGE_COUNTERS(X)                                                               \
+	X(accepted, "connections accepted")                                            \
+	X(refused, "handshakes answered with an error")                                \
+	X(opened, "WebSocket handshakes completed")                                    \
+	X(closed, "connections closed, for whatever reason")                           \
+	X(closed_slow, "connections closed because they took nothing or were lapped")  \
+	X(closed_timeout, "connections closed by the handshake or pong deadline")      \
+	X(closed_protocol, "connections closed for breaking the protocol")             \
+	X(closed_limit, "connections refused or closed by a limit")                    \
+	X(closed_crash, "connections closed because a crash cut what they sent")       \
+	X(adopted, "connections taken over from a predecessor")                        \
+	X(lapped, "times that a connection fell out of the retained window")           \
+	X(sent, "messages delivered whole to sockets")                                 \
+	X(sent_bytes, "bytes handed to sockets")                                       \
+	X(sends, "send calls made")                                                    \
+	X(blocked, "times that a socket did not take all")                             \
+	X(rebuilt, "frames built by the worker because the ring had none")             \
+	X(received, "messages received from clients")                                  \
+	X(received_bytes, "bytes received from clients")                               \
+	X(published, "messages passed on to the supervisor")                           \
 	X(errors_sent, "requests answered with an error")
 
-#define PAGE_GAUGES(X)                                      \
-	X(connections, "connections open now")              \
-	X(subscriptions, "subscriptions held now")          \
-	X(channels, "channels with a subscriber here")      \
-	X(lagging, "connections with something still to send") \
+#define PAGE_GAUGES(X)                                                                 \
+	X(connections, "connections open now")                                         \
+	X(subscriptions, "subscriptions held now")                                     \
+	X(channels, "channels with a subscriber here")                                 \
+	X(lagging, "connections with something still to send")                         \
 	X(arena_bytes, "bytes of the connection table's arena in use")
 
 enum page_counter {
 #define X(name, help) PAGE_##name,
 	PAGE_COUNTERS(X) PAGE_GAUGES(X)
 #undef X
-	PAGE_COUNTER_COUNT
+	    PAGE_COUNTER_COUNT
 };
 
 enum worker_state {
@@ -70,8 +70,8 @@ struct page {
 	uint8_t pad0[120];
 
 	/* Moves with every record. */
-	_Atomic uint64_t done;  /* all records below were passed to their sockets */
-	_Atomic uint64_t floor; /* oldest record that may still be looked at */
+	_Atomic uint64_t done;      /* all records below were passed to their sockets */
+	_Atomic uint64_t floor;     /* oldest record that may still be looked at */
 	_Atomic uint64_t heartbeat; /* rises with every turn and slice */
 	uint8_t pad1[104];
 
@@ -82,9 +82,9 @@ struct page {
 	_Atomic uint32_t state; /* enum worker_state */
 	_Atomic int32_t pid;    /* of the serving process: for people, not for kill() */
 	_Atomic int32_t cpu;    /* pinned to, or -1 */
-	_Atomic uint64_t beat_ms; /* CLOCK_MONOTONIC of the last heartbeat, about */
+	_Atomic uint64_t beat_ms;    /* CLOCK_MONOTONIC of the last heartbeat, about */
 	_Atomic uint64_t started_ms; /* CLOCK_REALTIME of this serving process */
-	_Atomic uint64_t lives; /* serving processes so far */
+	_Atomic uint64_t lives;      /* serving processes so far */
 	_Atomic uint32_t demand[RING_DIALECTS]; /* open connections per dialect */
 	uint8_t pad3[64];
 

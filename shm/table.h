@@ -47,10 +47,10 @@ enum slot_proto {
 };
 
 enum slot_flag {
-	SLOT_READING = 1 << 0,  /* between a read and the end of what it brought */
-	SLOT_LAGGING = 1 << 1,  /* `pos` counts: something is still to be sent */
-	SLOT_HANGUP = 1 << 2,   /* shut down and close once all is sent */
-	SLOT_PINGED = 1 << 3,   /* a ping waits for its pong */
+	SLOT_READING = 1 << 0,      /* between a read and the end of what it brought */
+	SLOT_LAGGING = 1 << 1,      /* `pos` counts: something is still to be sent */
+	SLOT_HANGUP = 1 << 2,       /* shut down and close once all is sent */
+	SLOT_PINGED = 1 << 3,       /* a ping waits for its pong */
 	SLOT_TEXT_PUBLISH = 1 << 4, /* raw: may publish to its only channel */
 };
 
@@ -84,16 +84,16 @@ struct slot {
 	uint32_t received; /* messages */
 
 	/* what timers and wsctl touch */
-	uint64_t client; /* random id */
-	uint32_t deadline;    /* ticks of the wheel; which one: timer */
-	uint32_t opened_s;    /* CLOCK_REALTIME, seconds */
-	uint32_t progress;    /* tick at which the socket last took bytes */
-	uint8_t timer;        /* what the deadline is for; the worker's own enum */
-	uint8_t family;       /* AF_INET, AF_INET6, AF_UNIX */
-	uint16_t port;        /* of the peer, host order */
-	uint8_t addr[16];     /* of the peer; IPv4 in the first four bytes */
-	uint16_t listener;    /* which of the settings' listeners took it */
-	uint16_t close_code;  /* told to the client, or 0 */
+	uint64_t client;     /* random id */
+	uint32_t deadline;   /* ticks of the wheel; which one: timer */
+	uint32_t opened_s;   /* CLOCK_REALTIME, seconds */
+	uint32_t progress;   /* tick at which the socket last took bytes */
+	uint8_t timer;       /* what the deadline is for; the worker's own enum */
+	uint8_t family;      /* AF_INET, AF_INET6, AF_UNIX */
+	uint16_t port;       /* of the peer, host order */
+	uint8_t addr[16];    /* of the peer; IPv4 in the first four bytes */
+	uint16_t listener;   /* which of the settings' listeners took it */
+	uint16_t close_code; /* told to the client, or 0 */
 	uint8_t spare[20];
 };
 _Static_assert(sizeof(struct slot) == 128, "two cache lines");
@@ -121,8 +121,9 @@ struct wait {
 	uint8_t has_since;
 	uint16_t id_len; /* 0 = nobody wants an answer */
 	uint64_t since_offset;
-	char since_epoch[16]; /* NUL-terminated; what is too long is cut: unknown then */
-	char id[];       /* the request's id as JSON */
+	char
+	    since_epoch[16]; /* NUL-terminated; what is too long is cut: unknown then */
+	char id[];           /* the request's id as JSON */
 };
 
 enum channel_state {
@@ -150,7 +151,7 @@ struct table_header {
 	uint32_t nchannels;
 	uint32_t spare0;
 	uint64_t arena_len;
-	_Atomic uint32_t slots_used;    /* all at or above were never used */
+	_Atomic uint32_t slots_used; /* all at or above were never used */
 	_Atomic uint32_t channels_used;
 	_Atomic uint32_t cookie; /* last given out */
 	uint32_t spare[23];
