@@ -82,6 +82,7 @@ struct slot {
 	uint32_t sent;     /* messages delivered */
 	arena_ref wait;    /* first request that waits for an answer (struct wait) */
 	uint32_t received; /* messages */
+	uint32_t spare0[2];
 
 	/* what timers and wsctl touch */
 	uint64_t client;     /* random id */
@@ -121,9 +122,8 @@ struct wait {
 	uint8_t has_since;
 	uint16_t id_len; /* 0 = nobody wants an answer */
 	uint64_t since_offset;
-	char
-	    since_epoch[16]; /* NUL-terminated; what is too long is cut: unknown then */
-	char id[];           /* the request's id as JSON */
+	char since_epoch[16]; /* NUL-terminated; too long a one is cut, thus unknown */
+	char id[];            /* the request's id as JSON */
 };
 
 enum channel_state {

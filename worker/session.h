@@ -1,0 +1,39 @@
+/*
+ * session.h - what a client's message means, and how it is answered, by protocol.
+ */
+#ifndef WSCAST_WORKER_SESSION_H
+#define WSCAST_WORKER_SESSION_H
+
+#include "proto/frame.h"
+#include "worker/worker.h"
+
+/* The handshake chose a protocol and the slot is open: hello, first subscriptions. */
+void session_open(struct worker *w, uint32_t slot);
+
+/* One whole message; buf is valid during the call only. */
+void session_message(struct worker *w, uint32_t slot, enum opcode op, const uint8_t *buf,
+    size_t len);
+
+/* ---- answers to what waits (called by channels.c) ---- */
+
+struct sub_result {
+	const char *channel; /* len bytes */
+	size_t len;
+	uint64_t offset; /* of the newest message before the subscription's first */
+	bool asked_since;
+	bool recovered;
+	bool missed_known;
+	uint64_t missed;
+};
+
+/* A subscription holds from here on. id: the request's id as JSON, id_len 0 = none. */
+void session_subscribed(struct worker *w, uint32_t slot, const char *id, size_t id_len,
+    const struct sub_result *res);
+/* ... or was refused: -errno of the supervisor. */
+void session_refused(struct worker *w, uint32_t slot, const char *id, size_t id_len,
+    const char *channel, size_t len, int err);
+/* The feed took a publish (0), or not (-errno; -ENOTCONN: the feed is down). */
+void session_published(struct worker *w, uint32_t slot, const char *id, size_t id_len,
+    int err);
+
+#endif

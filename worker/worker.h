@@ -1,0 +1,65 @@
+/*
+ * worker.h - the serving process: what its parts share.
+ *
+ *   client.c    a connection's life: accept, watchers, deadlines, close
+ *   handshake.c the HTTP request, peeked at until it is whole
+ *   reader.c    frames from the client: pooled wslay contexts
+ *   session.c   what a client's message means, by protocol
+ *   channels.c  this worker's channels, who is subscribed, what is asked upstream
+ *   fanout.c    records of the ring to the subscribers' sockets
+ *   out.c       one connection's output: ring positions and private frames
+ *   adopt.c     a predecessor's connections, exact to the byte
+ *
+ * All in private memory here can be rebuilt from the maps.
+ */
+#ifndef WSCAST_WORKER_WORKER_H
+#define WSCAST_WORKER_WORKER_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/settings.h"
+#include "shm/page.h"
+#include "shm/ring.h"
+#include "shm/table.h"
+#include "shm/upstream.h"
+
+struct channels;
+struct clients;
+struct fanout;
+struct side;
+
+struct worker {
+	unsigned index; /* of the worker, in the settings' count */
+	struct ev_loop *loop;
+	struct settings *settings;
+
+	/* the maps (shm/launch.h) */
+	struct ring *ring; /* read-only */
+	struct page *page;
+	struct table table;
+	struct arena *arena;
+	struct upstream *up;
+	int doorbell; /* eventfd: rings the supervisor */
+
+	/* All records below were passed on to their sockets; page->done for the
+	 * others to see. */
+	uint64_t done;
+	uint32_t tick; /* of the timer wheel: TICK_MS since CLOCK_MONOTONIC's zero */
+
+	struct clients *clients;
+	struct channels *channels;
+	struct fanout *fanout;
+	struct side *side;
+};
+
+#define TICK_MS 100
+
+static inline struct slot *
+worker_slot(struct worker *w, uint32_t idx)
+{
+	return &w->table.slots[idx];
+}
+
+#endif
