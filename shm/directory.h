@@ -50,6 +50,19 @@ struct directory {
 int directory_name(const struct directory *dir, uint32_t idx, char *name)
     __attribute__((warn_unused_result));
 
+/* Offset of the channel's newest message / its record's number, 0 = none. */
+static inline uint64_t
+directory_offset(const struct directory *dir, uint32_t idx)
+{
+	return atomic_load_explicit(&dir->entry[idx].offset, memory_order_acquire);
+}
+
+static inline uint64_t
+directory_newest(const struct directory *dir, uint32_t idx)
+{
+	return atomic_load_explicit(&dir->entry[idx].newest, memory_order_acquire);
+}
+
 /* Writer: fill a free entry / free it. `start` is ring_head(). */
 void directory_set(
     struct directory *dir, uint32_t idx, const char *name, size_t len, uint64_t start);

@@ -125,6 +125,54 @@ page_get(const struct page *p, enum page_counter c)
 	return atomic_load_explicit(&p->counter[c], memory_order_relaxed);
 }
 
+/* What a reader may know of a worker, counters aside, as of about now. */
+struct page_now {
+	uint64_t done, floor, heartbeat, beat_ms, started_ms, lives;
+	uint32_t asleep, state;
+	int32_t pid, cpu;
+};
+
+static inline void
+page_look(const struct page *p, struct page_now *ret)
+{
+	ret->done = atomic_load_explicit(&p->done, memory_order_relaxed);
+	ret->floor = atomic_load_explicit(&p->floor, memory_order_relaxed);
+	ret->heartbeat = atomic_load_explicit(&p->heartbeat, memory_order_relaxed);
+	ret->beat_ms = atomic_load_explicit(&p->beat_ms, memory_order_relaxed);
+	ret->started_ms = atomic_load_explicit(&p->started_ms, memory_order_relaxed);
+	ret->lives = atomic_load_explicit(&p->lives, memory_order_relaxed);
+	ret->asleep = atomic_load_explicit(&p->asleep, memory_order_relaxed);
+	ret->state = atomic_load_explicit(&p->state, memory_order_relaxed);
+	ret->pid = atomic_load_explicit(&p->pid, memory_order_relaxed);
+	ret->cpu = atomic_load_explicit(&p->cpu, memory_order_relaxed);
+}
+
+/* Open connections that want this dialect: a hint for the writer. */
+static inline uint32_t
+page_demand(const struct page *p, unsigned dialect)
+{
+	return atomic_load_explicit(&p->demand[dialect], memory_order_relaxed);
+}
+
+/* The whole worker is gone (keeper, spare and serving process), and its connections
+ * with it: for the supervisor, which is the one writer until the next is launched.
+ * Counters go on; gauges and demand are 0; the next begins at record `number`. */
+static inline void
+page_reset(struct page *p, uint64_t number)
+{
+	uint32_t asleep = atomic_load_explicit(&p->asleep, memory_order_relaxed);
+
+	for (int c = PAGE_connections; c < PAGE_COUNTER_COUNT; c++)
+		atomic_store_explicit(&p->counter[c], 0, memory_order_relaxed);
+	for (int d = 0; d < RING_DIALECTS; d++)
+		atomic_store_explicit(&p->demand[d], 0, memory_order_relaxed);
+	atomic_store_explicit(&p->state, WORKER_STARTING, memory_order_relaxed);
+	atomic_store_explicit(&p->pid, 0, memory_order_relaxed);
+	atomic_store_explicit(&p->asleep, asleep + (asleep & 1), memory_order_relaxed);
+	atomic_store_explicit(&p->done, number, memory_order_relaxed);
+	atomic_store_explicit(&p->floor, number, memory_order_release);
+}
+
 /* Everything below `number` was passed to its sockets, and nothing below `floor`
  * will be looked at again (R2). */
 void page_set_done(struct page *p, uint64_t number);

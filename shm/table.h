@@ -180,6 +180,20 @@ void table_close(struct table *t);
  * NULL when they are not within the arena. */
 const void *table_arena_peek(const struct table *t, arena_ref ref, size_t len);
 
+/* How many slots / channels a reader needs to look at; the caller bounds it by what
+ * table_create() was given. */
+static inline uint32_t
+table_slots_used(const struct table *t)
+{
+	return atomic_load_explicit(&t->header->slots_used, memory_order_acquire);
+}
+
+static inline uint32_t
+table_channels_used(const struct table *t)
+{
+	return atomic_load_explicit(&t->header->channels_used, memory_order_acquire);
+}
+
 static inline uint64_t
 slot_pos(uint32_t cursor, uint32_t tx)
 {
