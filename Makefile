@@ -6,25 +6,34 @@
 VERSION := $(shell cat VERSION)
 COMMIT := $(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo release)
 SAN ?=
-CC ?= cc
+FUZZ ?=
 
 PREFIX ?= /usr/local
 SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
+BINDIR ?= $(PREFIX)/bin
+SBINDIR ?= $(PREFIX)/sbin
 LIBEXECDIR ?= $(PREFIX)/libexec
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 DATADIR ?= $(PREFIX)/share/wscast
 
-ifeq ($(SAN),)
-variant := plain
-san_flags :=
-bin := build
-else
+# variant, bin and CC may also come from the command line: lint builds that way.
 comma := ,
+ifneq ($(FUZZ),)
+CC := clang
+variant := fuzz
+bin := build/fuzz
+san_flags := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+else ifneq ($(SAN),)
 variant := san-$(subst $(comma),-,$(SAN))
-san_flags := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 bin := build/$(variant)
+san_flags := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
+else
+variant := plain
+bin := build
+san_flags :=
 endif
+CC ?= cc
 obj := build/$(variant)/obj
 
 PKGS := hiredis libsodium libsystemd jansson inih libcrypto
@@ -37,9 +46,8 @@ WARNINGS := -Wall -Wextra -Wno-unused-parameter -Wshadow -Wvla -Wundef -Wformat=
 	-Wstrict-prototypes -Wmissing-prototypes $(if $(WERROR),-Werror)
 OPT ?= -O2 -g
 HARDEN := -fstack-protector-strong -fPIE \
-	$(if $(SAN),,-D_FORTIFY_SOURCE=2)
+	$(if $(san_flags),,-D_FORTIFY_SOURCE=2)
 ALL_CFLAGS = -std=gnu11 $(OPT) $(HARDEN) $(WARNINGS) -I. -D_GNU_SOURCE \
-	-DWSCAST_VERSION='"$(VERSION)"' -DWSCAST_COMMIT='"$(COMMIT)"' \
 	-DWSCAST_SYSCONFDIR='"$(SYSCONFDIR)"' -DWSCAST_LIBEXECDIR='"$(LIBEXECDIR)"' \
 	-ffile-prefix-map=$(CURDIR)=. $(PKG_CFLAGS) $(san_flags) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(san_flags) $(LDFLAGS)
@@ -48,18 +56,39 @@ LIBS = $(LIBEV_LIBS) $(WSLAY_LIBS) $(PKG_LIBS)
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-6s %s\n' $(1) $(2))
+SUBMAKE = +$(Q)$(MAKE) --no-print-directory
+JOBS := $(shell nproc)
 
 programs := wscastd wscast-worker wsctl wsbench
 srcs := $(wildcard shm/*.c proto/*.c supervisor/*.c worker/*.c tools/*.c)
+headers := $(wildcard shm/*.h proto/*.h supervisor/*.h worker/*.h tools/*.h tests/*/*.h)
+test_srcs := $(wildcard tests/unit/*.c tests/fuzz/*.c)
 shared_objs := $(patsubst %.c,$(obj)/%.o,$(wildcard shm/*.c proto/*.c))
 supervisor_objs := $(patsubst %.c,$(obj)/%.o,$(wildcard supervisor/*.c))
 worker_objs := $(patsubst %.c,$(obj)/%.o,$(wildcard worker/*.c))
 wsctl_objs := $(patsubst %.c,$(obj)/%.o,$(wildcard tools/wsctl*.c))
 wsbench_objs := $(patsubst %.c,$(obj)/%.o,$(wildcard tools/wsbench*.c))
 unit_tests := $(patsubst tests/unit/%.c,$(bin)/tests/%,$(wildcard tests/unit/test_*.c))
+fuzz_names := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz_replays := $(addprefix $(bin)/tests/,$(fuzz_names))
+integration_tests := $(wildcard tests/integration/test_*.py)
+man_pages := $(wildcard man/*.[1-8])
+scripts := .ci/run packaging/install-deps packaging/demo/run tests/check-includes
 
 .PHONY: all
-all: $(addprefix $(bin)/,$(programs))
+all: $(addprefix $(bin)/,$(programs)) ## build the programs into build/
+
+.PHONY: help
+help: ## this list
+	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  %-14s %s\n", $$1, $$2 }' \
+		$(firstword $(MAKEFILE_LIST))
+	@echo 'Variables: V=1 WERROR=1 SAN=address,undefined SAN=thread CC CFLAGS LDFLAGS'
+	@echo '           TESTS=words (names to run)  FUZZ_SECONDS=n  HOST= PORT= (make run)'
+	@echo '           DESTDIR PREFIX SYSCONFDIR UNITDIR (make install)'
+
+.PHONY: deps
+deps: ## install what building and testing need, by the system's package manager
+	$(Q)packaging/install-deps build test
 
 $(bin)/wscastd: $(supervisor_objs) $(shared_objs)
 $(bin)/wscast-worker: $(worker_objs) $(shared_objs)
@@ -67,15 +96,8 @@ $(bin)/wsctl: $(wsctl_objs) $(shared_objs)
 $(bin)/wsbench: $(wsbench_objs) $(shared_objs)
 $(addprefix $(bin)/,$(programs)):
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
-
-# A unit test links what both programs are made of, without their main().
-unit_objs := $(filter-out %/main.o,$(shared_objs) $(supervisor_objs) $(worker_objs))
-$(bin)/tests/%: tests/unit/%.c $(unit_objs) $(obj)/flags
-	$(call say,TEST,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $(obj)/$*.test.d $(ALL_LDFLAGS) -o $@ $< \
-		$(filter %.o,$^) $(LIBS) -lcmocka
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
 
 $(obj)/%.o: %.c $(obj)/flags
 	$(call say,CC,$<)
@@ -89,12 +111,148 @@ $(obj)/flags: FORCE
 		echo '$(CC) $(subst ','"'"',$(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIBS))' >$@
 .PHONY: FORCE
 
+# The version and commit go only to the objects that name them: a commit does not
+# remake everything.
+version_flags := -DWSCAST_VERSION='"$(VERSION)"' -DWSCAST_COMMIT='"$(COMMIT)"'
+version_srcs := $(shell grep -lE 'WSCAST_(VERSION|COMMIT)' $(srcs) /dev/null)
+$(patsubst %.c,$(obj)/%.o,$(version_srcs)): $(obj)/version
+$(patsubst %.c,$(obj)/%.o,$(version_srcs)): private PKG_CFLAGS += $(version_flags)
+$(obj)/version: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION) $(COMMIT)' | cmp -s - $@ || echo '$(VERSION) $(COMMIT)' >$@
+
+# A unit test links what the programs are made of, without their main().
+unit_objs := $(filter-out %/main.o,$(shared_objs) $(supervisor_objs) $(worker_objs))
+$(bin)/tests/%: tests/unit/%.c $(unit_objs) $(obj)/flags
+	$(call say,TEST,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $(obj)/$*.test.d $(ALL_LDFLAGS) -o $@ $< \
+		$(filter %.o,$^) $(LIBS) -lcmocka
+
+# The same targets that clang's fuzzer drives, fed with the kept seeds and with each
+# cut of them: needs no clang, and works under every sanitizer.
+$(bin)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(unit_objs) $(obj)/flags
+	$(call say,TEST,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $(obj)/fuzz_$*.test.d $(ALL_LDFLAGS) -o $@ \
+		$(filter %.c,$^) $(filter %.o,$^) $(LIBS)
+
+build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(unit_objs) $(obj)/flags
+	$(call say,FUZZ,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $(obj)/fuzz_$*.test.d $(ALL_LDFLAGS) \
+		-fsanitize=fuzzer -o $@ $< $(filter %.o,$^) $(LIBS)
+
 -include $(shell find $(obj) -name '*.d' 2>/dev/null)
 
-.PHONY: unit
-unit: $(unit_tests)
-	$(Q)for t in $(unit_tests); do $$t || exit 1; done
+# What pkg-config says is known only once the libraries are there: those who install
+# first build in a second make.
+.PHONY: run run-now
+run: ## build and start a server with a demo page: no root, no Redis
+	$(Q)packaging/install-deps build
+	$(SUBMAKE) -j$(JOBS) all
+	$(SUBMAKE) run-now
+run-now:
+	@HOST=$(HOST) PORT=$(PORT) exec packaging/demo/run $(bin)
+
+TESTS ?=
+run_tests = $(Q)tests/run --bin $(bin) $(addprefix --only ,$(TESTS))
+.PHONY: check check-now unit integration test-programs
+check: ## run all tests; the last line counts them
+	$(Q)packaging/install-deps build test
+	$(SUBMAKE) -j$(JOBS) all test-programs
+	$(SUBMAKE) check-now
+check-now:
+	$(run_tests) $(unit_tests) $(fuzz_replays) $(integration_tests)
+test-programs: $(unit_tests) $(fuzz_replays)
+unit: $(unit_tests) $(fuzz_replays) ## build and run the unit tests alone
+	$(run_tests) $(unit_tests) $(fuzz_replays)
+integration: all ## build and run the integration tests alone
+	$(run_tests) $(integration_tests)
+
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz fuzz-now
+fuzz: ## fuzz each codec for FUZZ_SECONDS with clang's libFuzzer
+	$(Q)packaging/install-deps build lint
+	$(SUBMAKE) -j$(JOBS) FUZZ=1 $(addprefix build/fuzz/,$(fuzz_names))
+	$(SUBMAKE) FUZZ=1 fuzz-now
+# What is new and interesting lands in build/fuzz/corpus; an input that crashes too.
+fuzz-now:
+	@for f in $(fuzz_names); do \
+		seeds=tests/fuzz/seeds/$${f#fuzz_}; mkdir -p build/fuzz/corpus/$$f; \
+		[ -d $$seeds ] || seeds=; echo "$$f: $(FUZZ_SECONDS) s"; \
+		build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
+			-print_final_stats=1 -artifact_prefix=build/fuzz/crash-$$f- \
+			build/fuzz/corpus/$$f $$seeds || exit 1; \
+	done
+
+.PHONY: lint lint-now lint-gcc lint-clang lint-tidy lint-cppcheck lint-format lint-man \
+	lint-scripts check-includes
+lint: ## warnings as errors (gcc, clang), clang-tidy, cppcheck, format, includes, man
+	$(Q)packaging/install-deps build test lint
+	$(SUBMAKE) -k -j$(JOBS) -Otarget lint-now
+lint-now: lint-gcc lint-clang lint-tidy lint-cppcheck lint-format lint-man lint-scripts \
+	check-includes
+objects: $(patsubst %.c,$(obj)/%.o,$(srcs) $(test_srcs))
+.PHONY: objects
+lint-gcc:
+	$(SUBMAKE) variant=lint-gcc CC=gcc WERROR=1 objects
+lint-clang:
+	$(SUBMAKE) variant=lint-clang CC=clang WERROR=1 objects
+# Cached by file: a header's change checks all again.
+lint-tidy: $(patsubst %.c,build/lint/%.tidy,$(srcs) $(test_srcs))
+build/lint/%.tidy: %.c $(headers) .clang-tidy
+	$(call say,TIDY,$<)
+	@mkdir -p $(@D)
+	$(Q)clang-tidy --quiet $< -- $(ALL_CFLAGS) $(version_flags) >$@.out 2>&1 || \
+		{ cat $@.out; exit 1; }; mv $@.out $@
+lint-cppcheck: build/lint/cppcheck
+build/lint/cppcheck: $(srcs) $(headers)
+	$(call say,CPPCHK,'$(words $(srcs)) files')
+	@mkdir -p $(@D)
+	$(Q)cppcheck -q --std=c11 -I. -D_GNU_SOURCE $(version_flags) --inline-suppr \
+		--enable=warning,performance,portability --error-exitcode=1 \
+		--suppress=missingIncludeSystem --library=posix --library=gnu $(srcs)
+	@touch $@
+# Other releases of clang-format disagree with 14 on details: only 14 judges.
+lint-format:
+	$(Q)if clang-format --version | grep -q 'version 14\.'; then \
+		clang-format --dry-run -Werror $(srcs) $(headers) $(test_srcs); \
+	else echo 'lint: clang-format is not release 14: formatting not checked'; fi
+lint-man:
+	$(Q)mandoc -T lint -W warning $(man_pages)
+lint-scripts:
+	$(Q)shellcheck $(scripts)
+	$(Q)/usr/bin/python3 -m py_compile tests/run $(wildcard tests/integration/*.py)
+check-includes: ## hold the table of who may include whom
+	$(Q)tests/check-includes
+
+.PHONY: fmt
+fmt: ## format the C files in place (clang-format 14)
+	$(Q)clang-format -i $(srcs) $(headers) $(test_srcs)
+
+INSTALL ?= install
+.PHONY: install uninstall
+install: all ## install under DESTDIR and PREFIX
+	$(INSTALL) -D -m 755 $(bin)/wscastd $(DESTDIR)$(SBINDIR)/wscastd
+	$(INSTALL) -D -m 755 $(bin)/wscast-worker $(DESTDIR)$(LIBEXECDIR)/wscast/wscast-worker
+	$(INSTALL) -D -m 755 $(bin)/wsctl $(DESTDIR)$(BINDIR)/wsctl
+	$(INSTALL) -D -m 755 $(bin)/wsbench $(DESTDIR)$(BINDIR)/wsbench
+	for page in $(man_pages); do \
+		$(INSTALL) -D -m 644 $$page \
+			$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; \
+	done
+	[ -e $(DESTDIR)$(SYSCONFDIR)/wscast/wscast.conf ] || $(INSTALL) -D -m 644 \
+		packaging/wscast.conf $(DESTDIR)$(SYSCONFDIR)/wscast/wscast.conf
+	$(INSTALL) -D -m 644 packaging/demo/index.html $(DESTDIR)$(DATADIR)/demo.html
+uninstall: ## remove what install put there, except the settings file
+	rm -f $(DESTDIR)$(SBINDIR)/wscastd $(DESTDIR)$(BINDIR)/wsctl $(DESTDIR)$(BINDIR)/wsbench \
+		$(DESTDIR)$(LIBEXECDIR)/wscast/wscast-worker $(DESTDIR)$(DATADIR)/demo.html
+	for page in $(man_pages); do \
+		rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; \
+	done
+	-rmdir $(DESTDIR)$(LIBEXECDIR)/wscast $(DESTDIR)$(DATADIR)
 
 .PHONY: clean
-clean:
+clean: ## remove build/
 	rm -rf build
