@@ -223,7 +223,7 @@ lint-man:
 	$(Q)mandoc -T lint -W warning $(man_pages)
 lint-scripts:
 	$(Q)shellcheck $(scripts)
-	$(Q)/usr/bin/python3 -m py_compile tests/run $(wildcard tests/integration/*.py)
+	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run $(wildcard tests/integration/*.py)
 check-includes: ## hold the table of who may include whom
 	$(Q)tests/check-includes
 
