@@ -17,14 +17,17 @@
 #include <stdint.h>
 
 #define ARENA_UNIT 32
+#define ARENA_HEAD 8               /* bytes of a block before those that are used */
 #define ARENA_BLOCK_MAX (1u << 24) /* bytes, block head included */
+#define ARENA_LEN_MAX (1ull << 36) /* bytes of an arena */
 
 typedef uint32_t arena_ref; /* a number with its own meaning, hence the name */
 
 struct arena;
 
 /* base: borrowed, len bytes of the table's map, aligned to a page. Everything is
- * free until marked. Returns 0, -ENOMEM or -EINVAL. */
+ * free until marked: mark all before the first arena_alloc(). Returns 0, -ENOMEM or
+ * -EINVAL. */
 int arena_new(void *base, size_t len, struct arena **ret_arena)
     __attribute__((warn_unused_result));
 void arena_free_all(struct arena *a); /* frees the handle, never the map */

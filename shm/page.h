@@ -92,7 +92,15 @@ struct page {
 };
 _Static_assert(sizeof(struct page) <= 4096, "a page");
 
-/* Make the memfd (close-on-exec) and map it / map an existing one. */
+/*
+ * Make the memfd (close-on-exec) and map it / map an existing one, whose size and
+ * version must fit (-EPROTO).
+ *
+ * A new page is done with nothing: `done` and the floor are 1, the first record. For
+ * a ring that has moved on, the supervisor sets both to ring_head() before it calls
+ * ring_set_worker() and before anyone else has the fd. From then on they are the
+ * serving process' alone; while there is none they stay, and hold the ring.
+ */
 int page_create(unsigned index, struct page **ret_page, int *ret_fd)
     __attribute__((warn_unused_result));
 int page_open(int fd, bool writer, struct page **ret_page)

@@ -119,7 +119,13 @@ struct directory *ring_directory(struct ring *r);
  * Name a worker whose floor the writer must heed (NULL: none any more).
  *
  * worker  0 to RING_WORKERS_MAX - 1.
- * page    borrowed until replaced.
+ * page    borrowed until replaced. Nothing in it is trusted: a floor above head
+ *         counts as head, one below ring_oldest() as that.
+ *
+ * The floor of a worker that is away holds the ring for its successor, and at last
+ * against everyone. To let go of it is safe only when nobody can use the old floor
+ * any more: when its keeper and all its processes are dead (its control socket says
+ * EOF), or before it was ever launched.
  */
 #define RING_WORKERS_MAX 1024
 void ring_set_worker(struct ring *r, unsigned worker, const struct page *page);
@@ -156,7 +162,7 @@ void ring_abort(struct ring *r);
 unsigned ring_laggard(const struct ring *r);
 
 /* How far, in 1/1024 of the ring, the record `number` lies behind the head, by
- * the dialect (or the index) in which it is furthest. */
+ * the dialect (or the index) in which it is furthest. 1024 when it has gone. */
 unsigned ring_distance(const struct ring *r, uint64_t number);
 
 /* Feed state that every process may see: since when (CLOCK_REALTIME ms) the
@@ -176,7 +182,7 @@ uint64_t ring_head(const struct ring *r);
 uint64_t ring_oldest(const struct ring *r);
 
 /* The smallest number that a worker that has read up to `done` may retain: within
- * three quarters of the ring in every dialect and in the index. */
+ * three quarters of the ring in every dialect and in the index, and not gone. */
 uint64_t ring_retain(const struct ring *r, uint64_t done);
 
 /* Descriptor of a record in [floor, head]; for head itself only begin[] is set. */

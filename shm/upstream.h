@@ -36,7 +36,8 @@ void upstream_send(struct upstream *u, uint32_t type, size_t len);
  * bad faith: copy what is checked, then use the copy.
  *
  * Returns 1 with a message, 0 when there is none, -EPROTO when head or length
- * break the bounds (the worker is to be ended, and upstream_reset() called).
+ * break the bounds: upstream_reset(), then end the worker, in this order, since its
+ * successor may write at once.
  */
 int upstream_next(struct upstream *u, uint32_t *ret_type, const void **ret_buf,
     size_t *ret_len) __attribute__((warn_unused_result));
