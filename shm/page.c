@@ -1,0 +1,181 @@
+/* page.c - see page.h */
+#include "shm/page.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include "shm/map.h"
+
+_Static_assert(offsetof(struct page, done) == 128, "apart from what never changes");
+_Static_assert(offsetof(struct page, asleep) == 256, "apart from what always does");
+_Static_assert(offsetof(struct page, state) == 384, "apart from the flag");
+
+static const char *const counter_names[PAGE_COUNTER_COUNT] = {
+#define X(name, help) #name,
+    PAGE_COUNTERS(X) PAGE_GAUGES(X)
+#undef X
+};
+
+static const char *const counter_helps[PAGE_COUNTER_COUNT] = {
+#define X(name, help) help,
+    PAGE_COUNTERS(X) PAGE_GAUGES(X)
+#undef X
+};
+
+enum {
+#define X(name, help) +1
+	FIRST_GAUGE = PAGE_COUNTERS(X)
+#undef X
+};
+
+int
+page_create(unsigned index, struct page **ret_page, int *ret_fd)
+{
+	void *map;
+	struct page *p;
+	int fd;
+	int r = map_memfd("wscast-page", MAP_PAGE, &fd);
+
+	if (r < 0)
+		return r;
+	r = map_open(fd, MAP_PAGE, true, &map);
+	if (r < 0) {
+		(void)close(fd);
+		return r;
+	}
+	p = map;
+	p->version = PAGE_VERSION;
+	p->index = index;
+	atomic_init(&p->done, 1); /* there is no record 0 */
+	atomic_init(&p->floor, 1);
+	atomic_init(&p->cpu, -1);
+	*ret_page = p;
+	*ret_fd = fd;
+	return 0;
+}
+
+int
+page_open(int fd, bool writer, struct page **ret_page)
+{
+	void *map;
+	ssize_t size = map_size(fd);
+	int r;
+
+	if (size < 0)
+		return (int)size;
+	if (size != MAP_PAGE)
+		return -EPROTO;
+	r = map_open(fd, MAP_PAGE, writer, &map);
+	if (r < 0)
+		return r;
+	if (((struct page *)map)->version != PAGE_VERSION) {
+		map_close(map, MAP_PAGE);
+		return -EPROTO;
+	}
+	*ret_page = map;
+	return 0;
+}
+
+void
+page_close(struct page *p)
+{
+	map_close(p, MAP_PAGE);
+}
+
+const char *
+page_counter_name(enum page_counter c)
+{
+	return counter_names[c];
+}
+
+const char *
+page_counter_help(enum page_counter c)
+{
+	return counter_helps[c];
+}
+
+bool
+page_counter_is_gauge(enum page_counter c)
+{
+	return (int)c >= FIRST_GAUGE;
+}
+
+void
+page_set_done(struct page *p, uint64_t number)
+{
+	/* Release: who sees it may also count on what the counters say by then. */
+	atomic_store_explicit(&p->done, number, memory_order_release);
+}
+
+void
+page_set_floor(struct page *p, uint64_t floor)
+{
+	atomic_store_explicit(&p->floor, floor, memory_order_release); /* R2 */
+}
+
+void
+page_beat(struct page *p, uint64_t now_ms)
+{
+	atomic_store_explicit(&p->heartbeat,
+	    atomic_load_explicit(&p->heartbeat, memory_order_relaxed) + 1,
+	    memory_order_relaxed);
+	/* Its line is read by others all the time: dirty it only for news. */
+	if (atomic_load_explicit(&p->beat_ms, memory_order_relaxed) != now_ms)
+		atomic_store_explicit(&p->beat_ms, now_ms, memory_order_relaxed);
+}
+
+/*
+ * Sleeping. Worker and supervisor each store one word, then look at the other's:
+ *
+ *   worker                         supervisor
+ *   S1 asleep = odd                W1 head = n + 1 (ring_commit)
+ *      fence seq_cst                  fence seq_cst
+ *   S2 head: more than done?       S3 asleep: odd, and not rung for yet?
+ *
+ * The two fences have one order. If the worker's is first, S3 sees S1's store, and
+ * the supervisor rings. If the supervisor's is first, S2 sees the new head, and the
+ * worker does not sleep. So never both "nothing new" and "nobody asleep"; both at
+ * once is possible, and costs one needless wake-up. Acquire and release are not
+ * enough: they let each side's load pass its own store.
+ *
+ * `asleep` takes a value of its own for each sleep, so that one ring is enough for
+ * it. A worker that was killed asleep leaves it odd, and perhaps rung for: its
+ * successor's first sleep must be another odd value, or nobody would ring.
+ */
+bool
+page_sleep(struct page *p, const struct ring *r, uint64_t done)
+{
+	uint32_t asleep = atomic_load_explicit(&p->asleep, memory_order_relaxed);
+
+	asleep += asleep % 2 == 0 ? 1 : 2;
+	atomic_store_explicit(&p->asleep, asleep, memory_order_relaxed); /* S1 */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (ring_head(r) <= done) /* S2 */
+		return true;
+	page_wake(p);
+	return false;
+}
+
+void
+page_wake(struct page *p)
+{
+	uint32_t asleep = atomic_load_explicit(&p->asleep, memory_order_relaxed);
+
+	/* No edge: a supervisor that sees it late rings once too often. */
+	if (asleep % 2 != 0)
+		atomic_store_explicit(&p->asleep, asleep + 1, memory_order_relaxed);
+}
+
+bool
+page_must_ring(const struct page *p, uint32_t *rung)
+{
+	uint32_t asleep;
+
+	atomic_thread_fence(memory_order_seq_cst); /* after W1's store */
+	asleep = atomic_load_explicit(&p->asleep, memory_order_relaxed); /* S3 */
+	if (asleep % 2 == 0 || asleep == *rung)
+		return false;
+	*rung = asleep;
+	return true;
+}
