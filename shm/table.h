@@ -52,6 +52,9 @@ enum slot_flag {
 	SLOT_HANGUP = 1 << 2,       /* shut down and close once all is sent */
 	SLOT_PINGED = 1 << 3,       /* a ping waits for its pong */
 	SLOT_TEXT_PUBLISH = 1 << 4, /* raw: may publish to its only channel */
+	SLOT_REQUEST = 1 << 5,      /* its HTTP request may still be in the kernel */
+	SLOT_DEAF = 1 << 6,         /* what the client sends is thrown away */
+	SLOT_PEER_CLOSED = 1 << 7,  /* the client's Close frame has come */
 };
 
 /* One subscription. Records below `from` (mod 2^32) are not meant for it. */
@@ -95,7 +98,9 @@ struct slot {
 	uint8_t addr[16];    /* of the peer; IPv4 in the first four bytes */
 	uint16_t listener;   /* which of the settings' listeners took it */
 	uint16_t close_code; /* told to the client, or 0 */
-	uint8_t spare[20];
+	uint32_t tx_accept;  /* tx when it was accepted: nothing was sent yet */
+	uint32_t rate_ms; /* message_rate: when its bucket is full again, wheel's ms */
+	uint8_t spare[12];
 };
 _Static_assert(sizeof(struct slot) == 128, "two cache lines");
 

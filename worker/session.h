@@ -7,12 +7,17 @@
 #include "proto/frame.h"
 #include "worker/worker.h"
 
-/* The handshake chose a protocol and the slot is open: hello, first subscriptions. */
-void session_open(struct worker *w, uint32_t slot);
-
 /* One whole message; buf is valid during the call only. */
-void session_message(struct worker *w, uint32_t slot, enum opcode op, const uint8_t *buf,
-    size_t len);
+void session_message(
+    struct worker *w, uint32_t slot, enum opcode op, const uint8_t *buf, size_t len);
+
+/* The frames that come right behind the handshake's answer (v1: hello), so that both
+ * are queued as one. out has SESSION_HELLO_MAX bytes. Returns how many. */
+#define SESSION_HELLO_MAX 256
+size_t session_hello(struct worker *w, uint32_t slot, uint8_t *out);
+
+/* Say goodbye before a Close frame of ours, in protocols that have a word for it. */
+void session_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms);
 
 /* ---- answers to what waits (called by channels.c) ---- */
 
@@ -33,7 +38,7 @@ void session_subscribed(struct worker *w, uint32_t slot, const char *id, size_t 
 void session_refused(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const char *channel, size_t len, int err);
 /* The feed took a publish (0), or not (-errno; -ENOTCONN: the feed is down). */
-void session_published(struct worker *w, uint32_t slot, const char *id, size_t id_len,
-    int err);
+void session_published(
+    struct worker *w, uint32_t slot, const char *id, size_t id_len, int err);
 
 #endif
