@@ -1,0 +1,180 @@
+#include "proto/journal.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/utf8.h"
+
+#define LINE_MAX_LEN 1024 /* newline included */
+#define WRITE_TRIES 8     /* against signals; a line is not worth more */
+#define CUT "..."
+
+static struct {
+	const char *who;
+	enum log_level level;
+	bool terminal;
+} journal = {.who = NULL, .level = LOG_INFO};
+
+void
+log_open(const char *who)
+{
+	journal.who = who;
+	journal.terminal = isatty(STDERR_FILENO) == 1;
+}
+
+void
+log_set_level(enum log_level level)
+{
+	journal.level = level;
+}
+
+/* Write one character of s, escaped if need be, to out. Returns how many bytes of s
+ * it took; *ret_len is how many it gives, at most 4. */
+static size_t
+escape_one(const char *s, size_t len, char *out, size_t *ret_len)
+{
+	static const char hex[] = "0123456789abcdef";
+	const unsigned char *p = (const unsigned char *)s;
+	size_t n = utf8_char_len(p, len);
+
+	if (n > 0 && !utf8_is_control(p, n)) {
+		memcpy(out, p, n);
+		*ret_len = n;
+		return n;
+	}
+	out[0] = '\\';
+	out[1] = 'x';
+	out[2] = hex[p[0] >> 4];
+	out[3] = hex[p[0] & 15];
+	*ret_len = 4;
+	/* The second byte of a C1 control is escaped in its turn: alone it is broken.
+	 */
+	return 1;
+}
+
+const char *
+log_quote(const char *s, size_t len, char *out, size_t size)
+{
+	size_t o = 0, fits = 0, n;
+	char one[4];
+
+	if (size == 0)
+		return out;
+	for (size_t i = 0; i < len;) {
+		i += escape_one(s + i, len - i, one, &n);
+		if (o + n >= size) {
+			/* Back to where the dots still fit; in a tiny buffer none do.
+			 */
+			n = sizeof(CUT) <= size ? sizeof(CUT) - 1 : 0;
+			memcpy(out + fits, CUT, n);
+			out[fits + n] = '\0';
+			return out;
+		}
+		memcpy(out + o, one, n);
+		o += n;
+		if (o + sizeof(CUT) <= size)
+			fits = o;
+	}
+	out[o] = '\0';
+	return out;
+}
+
+static const char *
+level_name(enum log_level level)
+{
+	static const char *const name[] = {
+	    [LOG_ERROR] = "error",
+	    [LOG_WARNING] = "warning",
+	    [LOG_NOTICE] = "notice",
+	    [LOG_INFO] = "info",
+	    [LOG_DEBUG] = "debug",
+	};
+
+	return name[level];
+}
+
+/* What comes before the text: "<5>wscastd: ", or for people the time and the level's
+ * name where it matters. Returns its length. */
+static size_t
+put_prefix(enum log_level level, char *out, size_t size)
+{
+	const char *who = journal.who ? journal.who : "wscast";
+	struct timespec now;
+	struct tm tm;
+	char clock[16] = "";
+	int n;
+
+	if (!journal.terminal) {
+		n = snprintf(out, size, "<%d>%.64s: ", (int)level, who);
+	} else {
+		if (clock_gettime(CLOCK_REALTIME, &now) == 0 &&
+		    localtime_r(&now.tv_sec, &tm) != NULL)
+			(void)strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
+		n = snprintf(out, size, "%s.%03ld %.64s: %s%s", clock,
+		    now.tv_nsec / 1000000, who,
+		    level <= LOG_WARNING ? level_name(level) : "",
+		    level <= LOG_WARNING ? ": " : "");
+	}
+	return n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
+}
+
+/* One write for one line, so that those of several processes never mix. What cannot
+ * be written is lost: there is nobody to tell. */
+static void
+write_line(const char *line, size_t len)
+{
+	for (int i = 0; i < WRITE_TRIES; i++) {
+		if (write(STDERR_FILENO, line, len) >= 0 || errno != EINTR)
+			return;
+	}
+}
+
+void
+log_line(enum log_level level, int err, const char *fmt, ...)
+{
+	char text[LINE_MAX_LEN], line[LINE_MAX_LEN], reason[128];
+	int saved = errno;
+	size_t len, used;
+	va_list ap;
+	int n;
+
+	if (level > journal.level)
+		return;
+	va_start(ap, fmt);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		n = snprintf(text, sizeof(text), "(a line that cannot be formatted)");
+	len = (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1;
+	if (err < 0 && len < sizeof(text) - 1) {
+		n = snprintf(text + len, sizeof(text) - len, ": %s",
+		    strerror_r(-err, reason, sizeof(reason)));
+		len += n < 0 ? 0 : (size_t)n;
+		if (len >= sizeof(text))
+			len = sizeof(text) - 1;
+	}
+	used = put_prefix(level, line, sizeof(line));
+	(void)log_quote(text, len, line + used, sizeof(line) - used - 1);
+	used += strlen(line + used);
+	line[used++] = '\n';
+	write_line(line, used);
+	errno = saved;
+}
+
+bool
+log_allowed(
+    struct log_limit *limit, unsigned long long now_ms, unsigned long *ret_missed)
+{
+	if (now_ms < limit->next_ms) {
+		limit->missed++;
+		return false;
+	}
+	*ret_missed = limit->missed;
+	limit->missed = 0;
+	limit->next_ms = now_ms + 1000;
+	return true;
+}
