@@ -1,0 +1,367 @@
+#include "proto/json.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "proto/utf8.h"
+
+#define ONES 0x0101010101010101u
+#define HIGHS 0x8080808080808080u
+
+/* One bit for each level: set = object, clear = array. */
+struct scan {
+	const unsigned char *p, *end;
+	unsigned depth;
+	uint64_t objects[JSON_DEPTH_MAX / 64];
+};
+
+/* Nonzero if one of the 8 bytes ends a run of plain characters: a quote, a backslash,
+ * a control character, or the start of something that is not ASCII. (A borrow can
+ * only report a byte above one that is reported rightly: the first is right.) */
+static uint64_t
+special_bytes(uint64_t w)
+{
+	uint64_t quote = w ^ (ONES * '"');
+	uint64_t slash = w ^ (ONES * '\\');
+
+	return ((quote - ONES) | (slash - ONES) | (w - ONES * 0x20) | w) & HIGHS;
+}
+
+static const unsigned char *
+skip_plain(const unsigned char *p, const unsigned char *end)
+{
+	uint64_t word;
+
+	while ((size_t)(end - p) >= sizeof(word)) {
+		memcpy(&word, p, sizeof(word));
+		if (special_bytes(word) != 0)
+			break;
+		p += sizeof(word);
+	}
+	while (p < end && *p >= 0x20 && *p < 0x80 && *p != '"' && *p != '\\')
+		p++;
+	return p;
+}
+
+static bool
+is_hex(unsigned char c)
+{
+	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
+}
+
+static bool
+is_digit(unsigned char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static void
+skip_space(struct scan *s)
+{
+	while (s->p < s->end && json_is_space((char)*s->p))
+		s->p++;
+}
+
+/* At a backslash. */
+static bool
+scan_escape(struct scan *s)
+{
+	size_t left = (size_t)(s->end - s->p);
+
+	if (left < 2)
+		return false;
+	if (s->p[1] != 'u') {
+		if (s->p[1] == '\0' || strchr("\"\\/bfnrt", s->p[1]) == NULL)
+			return false;
+		s->p += 2;
+		return true;
+	}
+	if (left < 6 || !is_hex(s->p[2]) || !is_hex(s->p[3]) || !is_hex(s->p[4]) ||
+	    !is_hex(s->p[5]))
+		return false;
+	s->p += 6;
+	return true;
+}
+
+static bool
+scan_string(struct scan *s)
+{
+	size_t n;
+
+	if (s->p == s->end || *s->p != '"')
+		return false;
+	s->p++;
+	for (;;) {
+		s->p = skip_plain(s->p, s->end);
+		if (s->p == s->end)
+			return false;
+		if (*s->p == '"') {
+			s->p++;
+			return true;
+		}
+		if (*s->p == '\\') {
+			if (!scan_escape(s))
+				return false;
+			continue;
+		}
+		n = *s->p < 0x20 ? 0 : utf8_char_len(s->p, (size_t)(s->end - s->p));
+		if (n == 0)
+			return false;
+		s->p += n;
+	}
+}
+
+static bool
+scan_digits(struct scan *s)
+{
+	const unsigned char *from = s->p;
+
+	while (s->p < s->end && is_digit(*s->p))
+		s->p++;
+	return s->p > from;
+}
+
+/* §6: no leading zeros, digits on both sides of a point. */
+static bool
+scan_number(struct scan *s)
+{
+	if (s->p < s->end && *s->p == '-')
+		s->p++;
+	if (s->p < s->end && *s->p == '0')
+		s->p++;
+	else if (!scan_digits(s))
+		return false;
+	if (s->p < s->end && *s->p == '.') {
+		s->p++;
+		if (!scan_digits(s))
+			return false;
+	}
+	if (s->p < s->end && (*s->p | 0x20) == 'e') {
+		s->p++;
+		if (s->p < s->end && (*s->p == '+' || *s->p == '-'))
+			s->p++;
+		return scan_digits(s);
+	}
+	return true;
+}
+
+static bool
+scan_word(struct scan *s, const char *word, size_t len)
+{
+	if ((size_t)(s->end - s->p) < len || memcmp(s->p, word, len) != 0)
+		return false;
+	s->p += len;
+	return true;
+}
+
+static bool
+scan_scalar(struct scan *s)
+{
+	switch (*s->p) {
+	case '"':
+		return scan_string(s);
+	case 't':
+		return scan_word(s, "true", 4);
+	case 'f':
+		return scan_word(s, "false", 5);
+	case 'n':
+		return scan_word(s, "null", 4);
+	default:
+		return scan_number(s);
+	}
+}
+
+static bool
+in_object(const struct scan *s)
+{
+	return s->objects[(s->depth - 1) / 64] >> ((s->depth - 1) % 64) & 1;
+}
+
+static bool
+enter(struct scan *s, bool object)
+{
+	uint64_t bit;
+
+	if (s->depth == JSON_DEPTH_MAX)
+		return false;
+	bit = (uint64_t)1 << (s->depth % 64);
+	if (object)
+		s->objects[s->depth / 64] |= bit;
+	else
+		s->objects[s->depth / 64] &= ~bit;
+	s->depth++;
+	s->p++;
+	return true;
+}
+
+/* A member's name and its colon. */
+static bool
+scan_name(struct scan *s)
+{
+	skip_space(s);
+	if (!scan_string(s))
+		return false;
+	skip_space(s);
+	return scan_word(s, ":", 1);
+}
+
+/* What comes after a value: leave what it ends, up to the next value's place.
+ * Returns false when that is none of JSON. */
+static bool
+scan_after(struct scan *s)
+{
+	while (s->depth > 0) {
+		bool object = in_object(s);
+
+		skip_space(s);
+		if (s->p == s->end)
+			return false;
+		if (*s->p == ',') {
+			s->p++;
+			return !object || scan_name(s);
+		}
+		if (*s->p != (object ? '}' : ']'))
+			return false;
+		s->p++;
+		s->depth--;
+	}
+	return true;
+}
+
+/* One value, from its first byte to its last. An array or object is entered, its
+ * values are looked at in turn, and scan_after() leaves it: no recursion. */
+static bool
+scan_value(struct scan *s)
+{
+	for (;;) {
+		bool open;
+
+		skip_space(s);
+		if (s->p == s->end)
+			return false;
+		open = *s->p == '{' || *s->p == '[';
+		if (open) {
+			bool object = *s->p == '{';
+
+			if (!enter(s, object))
+				return false;
+			skip_space(s);
+			if (s->p == s->end)
+				return false;
+			if (*s->p != (object ? '}' : ']')) {
+				if (object && !scan_name(s))
+					return false;
+				continue;
+			}
+			s->p++;
+			s->depth--;
+		} else if (!scan_scalar(s)) {
+			return false;
+		}
+		if (s->depth == 0)
+			return true;
+		if (!scan_after(s))
+			return false;
+		if (s->depth == 0)
+			return true;
+	}
+}
+
+static void
+scan_init(struct scan *s, const void *buf, size_t len)
+{
+	/* The bits are set when a level is entered: not cleared here, on the hot path.
+	 */
+	s->p = buf;
+	s->end = s->p + len;
+	s->depth = 0;
+}
+
+bool
+json_valid(const void *buf, size_t len)
+{
+	struct scan s;
+
+	scan_init(&s, buf, len);
+	if (!scan_value(&s))
+		return false;
+	skip_space(&s);
+	return s.p == s.end;
+}
+
+size_t
+json_value_len(const void *buf, size_t len)
+{
+	struct scan s;
+
+	if (len == 0 || json_is_space(*(const char *)buf))
+		return 0;
+	scan_init(&s, buf, len);
+	return scan_value(&s) ? (size_t)(s.p - (const unsigned char *)buf) : 0;
+}
+
+/* The letter behind the backslash, for those that have a short form. */
+static char
+short_escape(unsigned char c)
+{
+	switch (c) {
+	case '"':
+	case '\\':
+		return (char)c;
+	case '\b':
+		return 'b';
+	case '\f':
+		return 'f';
+	case '\n':
+		return 'n';
+	case '\r':
+		return 'r';
+	case '\t':
+		return 't';
+	default:
+		return 0;
+	}
+}
+
+size_t
+json_string_len(const void *s, size_t len)
+{
+	const unsigned char *p = s;
+	size_t n = len + 2;
+
+	for (size_t i = 0; i < len; i++) {
+		if (short_escape(p[i]))
+			n += 1;
+		else if (p[i] < 0x20)
+			n += 5;
+	}
+	return n;
+}
+
+size_t
+json_put_string(const void *s, size_t len, char *out)
+{
+	static const char hex[] = "0123456789abcdef";
+	const unsigned char *p = s;
+	char *o = out, c;
+
+	*o++ = '"';
+	for (size_t i = 0; i < len; i++) {
+		if (p[i] >= 0x20 && p[i] != '"' && p[i] != '\\') {
+			*o++ = (char)p[i];
+			continue;
+		}
+		*o++ = '\\';
+		c = short_escape(p[i]);
+		if (c) {
+			*o++ = c;
+			continue;
+		}
+		memcpy(o, "u00", 3);
+		o[3] = hex[p[i] >> 4];
+		o[4] = hex[p[i] & 15];
+		o += 5;
+	}
+	*o++ = '"';
+	return (size_t)(o - out);
+}

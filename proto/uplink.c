@@ -1,0 +1,94 @@
+#include "proto/uplink.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "proto/settings.h"
+
+/* [head][channel_len bytes][data: the rest]. Both ends are on one host, and of one
+ * build or of one that an upgrade replaces: native byte order. */
+struct head {
+	uint64_t token;
+	uint32_t slot;
+	uint32_t cookie;
+	uint32_t directory;
+	uint16_t channel_len;
+	uint16_t zero;
+};
+_Static_assert(sizeof(struct head) == 24, "no padding");
+
+size_t
+uplink_len(const struct uplink *u)
+{
+	return sizeof(struct head) + u->channel_len + u->data_len;
+}
+
+void
+uplink_put(const struct uplink *u, void *out)
+{
+	struct head head = {
+	    .token = u->token,
+	    .slot = u->slot,
+	    .cookie = u->cookie,
+	    .directory = u->directory,
+	    .channel_len = (uint16_t)u->channel_len,
+	};
+	char *o = out;
+
+	memcpy(o, &head, sizeof(head));
+	o += sizeof(head);
+	if (u->channel_len > 0)
+		memcpy(o, u->channel, u->channel_len);
+	if (u->data_len > 0)
+		memcpy(o + u->channel_len, u->data, u->data_len);
+}
+
+/* Whether this type has a channel / may have data. */
+static int
+shape_ok(uint32_t type, size_t channel_len, size_t data_len)
+{
+	switch (type) {
+	case UPLINK_SYNC_BEGIN:
+	case UPLINK_SYNC_END:
+		return channel_len == 0 && data_len == 0;
+	case UPLINK_WANT:
+	case UPLINK_DROP:
+		return channel_len > 0 && data_len == 0;
+	case UPLINK_PUBLISH:
+		return channel_len > 0;
+	default:
+		return 0;
+	}
+}
+
+int
+uplink_parse(uint32_t type, const void *buf, size_t len, struct uplink *ret)
+{
+	const char *p = buf;
+	struct head head;
+	size_t data_len;
+
+	if (len < sizeof(head))
+		return -EBADMSG;
+	memcpy(&head, p, sizeof(head));
+	if (head.channel_len > len - sizeof(head) || head.zero != 0)
+		return -EBADMSG;
+	data_len = len - sizeof(head) - head.channel_len;
+	if (!shape_ok(type, head.channel_len, data_len))
+		return -EBADMSG;
+	p += sizeof(head);
+	if (head.channel_len > 0 && !name_ok(p, head.channel_len))
+		return -EBADMSG;
+	*ret = (struct uplink){
+	    .type = type,
+	    .slot = head.slot,
+	    .cookie = head.cookie,
+	    .directory = head.directory,
+	    .token = head.token,
+	    .channel = p,
+	    .channel_len = head.channel_len,
+	    .data = p + head.channel_len,
+	    .data_len = data_len,
+	};
+	return 0;
+}
