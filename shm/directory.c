@@ -96,7 +96,8 @@ directory_advance(struct directory *dir, uint32_t idx, uint64_t offset, uint64_t
 	struct directory_entry *e = &dir->entry[idx];
 
 	assert(idx < dir->max);
-	/* Offset last: whoever sees it finds a record at least as new. */
-	atomic_store_explicit(&e->newest, number, memory_order_relaxed);
+	/* The record before its number (D1), and the offset last: whoever reads the
+	 * offset and then the number finds a record at least as new. */
+	atomic_store_explicit(&e->newest, number, memory_order_release);
 	atomic_store_explicit(&e->offset, offset, memory_order_release);
 }

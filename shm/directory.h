@@ -68,7 +68,8 @@ void directory_set(
     struct directory *dir, uint32_t idx, const char *name, size_t len, uint64_t start);
 void directory_clear(struct directory *dir, uint32_t idx);
 
-/* Writer: a message of this channel was given this offset and number. */
+/* Writer: a message of this channel was given this offset and number. ring_commit()
+ * calls it between making the record whole and publishing it. */
 void directory_advance(
     struct directory *dir, uint32_t idx, uint64_t offset, uint64_t number);
 
