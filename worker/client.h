@@ -14,13 +14,14 @@ enum client_end {
 	CLIENT_END_PEER,     /* the other side closed, or its socket failed */
 	CLIENT_END_PROTOCOL, /* broke HTTP, RFC 6455 or wscast.v1 */
 	CLIENT_END_LIMIT,
-	CLIENT_END_SLOW,     /* lapped, or took nothing for write_timeout */
-	CLIENT_END_TIMEOUT,  /* handshake or pong deadline */
-	CLIENT_END_CRASH,    /* a crash cut what it sent */
-	CLIENT_END_SERVER,   /* stop, drain, kick */
+	CLIENT_END_SLOW,    /* lapped, or took nothing for write_timeout */
+	CLIENT_END_TIMEOUT, /* handshake or pong deadline */
+	CLIENT_END_CRASH,   /* a crash cut what it sent */
+	CLIENT_END_SERVER,  /* stop, drain, kick */
 };
 
-int clients_new(struct worker *w, struct clients **ret) __attribute__((warn_unused_result));
+int clients_new(struct worker *w, struct clients **ret)
+    __attribute__((warn_unused_result));
 void clients_free(struct worker *w, struct clients *c);
 
 /* Start or stop to listen for new connections on all of our listeners. */

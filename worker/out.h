@@ -38,4 +38,52 @@ void out_cut(struct worker *w, uint32_t slot);
 /* Free all private frames (the connection is being closed). */
 void out_drop(struct worker *w, uint32_t slot);
 
+/* ---- for fanout.c, channels.c, slow.c and adopt.c ---- */
+
+/* The next record that this connection is to look at. */
+uint64_t out_cursor(const struct worker *w, uint32_t slot);
+
+/* The first record in [number, end) that is meant for this connection, or end.
+ * check_from: heed where its subscriptions begin (a lagging connection's do). */
+uint64_t out_next(const struct worker *w, const struct slot *s, uint64_t number,
+    uint64_t end, bool check_from, uint32_t *ret_channel);
+
+/* From here on `pos` and the subscriptions' `from` count; wait for the socket. The
+ * position must have been stored. */
+void out_set_lagging(struct worker *w, uint32_t slot);
+
+/* Send a connection that is not lagging the records meant for it in [number, end). */
+void out_records(struct worker *w, uint32_t slot, uint64_t number, uint64_t end);
+
+/* A connection that is not lagging was sent a run of whole frames but for the last:
+ * `pos` is (cursor, tx), and `part` bytes of the frame at cursor went. */
+void out_cut_short(
+    struct worker *w, uint32_t slot, uint64_t cursor, uint32_t tx, uint32_t part);
+
+/* Make a frame of the ring that has begun to be sent a private one, so that the
+ * connection may move in the ring. Returns 0 or -ENOBUFS. */
+int out_detach(struct worker *w, uint32_t slot) __attribute__((warn_unused_result));
+
+/* A send failed for good, or its socket would block: closes, or returns. */
+bool out_would_block(struct worker *w, uint32_t slot, int err);
+
+/* Between the two, a crash closes the connection instead of cutting its stream:
+ * around changes of the table that no single store can make. They nest. */
+static inline uint8_t
+slot_surgery_begin(struct slot *s)
+{
+	uint8_t before = s->flags & SLOT_READING;
+
+	s->flags |= SLOT_READING;
+	atomic_signal_fence(memory_order_seq_cst); /* a successor sees program order */
+	return before;
+}
+
+static inline void
+slot_surgery_end(struct slot *s, uint8_t before)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	s->flags = (uint8_t)((s->flags & ~SLOT_READING) | before);
+}
+
 #endif

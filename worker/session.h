@@ -41,4 +41,9 @@ void session_refused(struct worker *w, uint32_t slot, const char *id, size_t id_
 void session_published(
     struct worker *w, uint32_t slot, const char *id, size_t id_len, int err);
 
+/* Messages of a channel cannot be had any more: offsets from to to, UINT64_MAX when
+ * the last of them is not known. Told where the protocol has words for it. */
+void session_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
+    uint64_t from, uint64_t to);
+
 #endif

@@ -8,6 +8,8 @@
  *   channels.c  this worker's channels, who is subscribed, what is asked upstream
  *   fanout.c    records of the ring to the subscribers' sockets
  *   out.c       one connection's output: ring positions and private frames
+ *   side.c      frames that the ring has not
+ *   slow.c      what becomes of those who cannot follow
  *   adopt.c     a predecessor's connections, exact to the byte
  *
  * All in private memory here can be rebuilt from the maps.
@@ -46,6 +48,8 @@ struct worker {
 	/* All records below were passed on to their sockets; page->done for the
 	 * others to see. */
 	uint64_t done;
+	uint64_t
+	    place; /* where out_private() puts its bytes; 0 = behind all passed on */
 	uint32_t tick; /* of the timer wheel: TICK_MS since CLOCK_MONOTONIC's zero */
 
 	struct clients *clients;

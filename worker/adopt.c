@@ -1,0 +1,297 @@
+#include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "proto/journal.h"
+#include "worker/adopt.h"
+#include "worker/channels.h"
+#include "worker/client.h"
+#include "worker/fanout.h"
+#include "worker/out.h"
+#include "worker/side.h"
+
+#define BLOCKS_MAX                                                                     \
+	100000 /* private frames or waits in one list: a longer one is a loop */
+
+/*
+ * How many bytes the kernel ever took from us on this socket, modulo 2^32: those that
+ * the peer acknowledged and those still in the send queue. An acknowledgement between
+ * the two questions would count twice or not at all, so ask until the first answer
+ * stands. Returns 0 or -errno.
+ */
+static int
+bytes_taken(int fd, uint32_t *ret_taken)
+{
+	struct tcp_info info;
+	uint64_t acked;
+	int queued;
+
+	do {
+		socklen_t len = sizeof(info);
+
+		if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+			return -errno;
+		acked = info.tcpi_bytes_acked;
+		if (ioctl(fd, SIOCOUTQ, &queued) < 0)
+			return -errno;
+		len = sizeof(info);
+		if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+			return -errno;
+	} while (info.tcpi_bytes_acked != acked);
+	*ret_taken = (uint32_t)(acked + (uint64_t)queued);
+	return 0;
+}
+
+/* ---- the arena ---- */
+
+/* Mark a list of blocks whose first word refers to the next. What cannot be marked ends
+ * the list. Returns 0 or -EINVAL. */
+static int
+mark_list(struct worker *w, arena_ref *at, size_t head_len)
+{
+	for (int n = 0; *at != 0; n++) {
+		arena_ref *next;
+
+		if (n == BLOCKS_MAX || arena_mark(w->arena, *at) < 0 ||
+		    arena_len(w->arena, *at) < head_len) {
+			*at = 0;
+			return -EINVAL;
+		}
+		next = arena_at(w->arena, *at);
+		at = next;
+	}
+	return 0;
+}
+
+static int
+mark_subs(struct worker *w, struct slot *s)
+{
+	if (s->subs_cap == 0)
+		return s->nsubs <= 1 ? 0 : -EINVAL;
+	if (s->nsubs > s->subs_cap || arena_mark(w->arena, s->subs) < 0 ||
+	    arena_len(w->arena, s->subs) < s->subs_cap * sizeof(struct sub))
+		return -EINVAL;
+	return 0;
+}
+
+/* Mark all that a slot refers to, and cut what it refers to wrongly. */
+static int
+mark_slot(struct worker *w, struct slot *s)
+{
+	int r = mark_subs(w, s);
+
+	if (r < 0) {
+		s->nsubs = 0;
+		s->subs_cap = 0;
+	}
+	if (mark_list(w, &s->out, sizeof(struct out)) < 0)
+		r = -EINVAL;
+	if (mark_list(w, &s->wait, sizeof(struct wait)) < 0)
+		r = -EINVAL;
+	return r;
+}
+
+/* ---- the position ---- */
+
+/* Where a connection is in its stream, while its predecessor's last send is retraced.
+ */
+struct trace {
+	uint64_t cursor;
+	uint32_t tx;
+	uint32_t left; /* bytes that the kernel took behind tx */
+};
+
+static void
+out_unlink(struct worker *w, struct slot *s)
+{
+	arena_ref ref = s->out;
+
+	s->out = ((struct out *)arena_at(w->arena, ref))->next;
+	arena_free(w->arena, ref);
+}
+
+/* Private frames that were sent whole, and whose end `pos` knows. */
+static void
+forget_sent(struct worker *w, struct slot *s, uint32_t tx)
+{
+	while (s->out != 0) {
+		const struct out *o = arena_at(w->arena, s->out);
+
+		if (!o->begun || (int32_t)(tx - (o->tx_begin + o->len)) < 0)
+			return;
+		out_unlink(w, s);
+	}
+}
+
+/* Whether the next thing in the stream is the first private frame. */
+static bool
+private_next(const struct worker *w, const struct slot *s, const struct trace *t)
+{
+	const struct out *o;
+
+	if (s->out == 0)
+		return false;
+	o = arena_at(w->arena, s->out);
+	return o->begun || (int32_t)(o->at - (uint32_t)t->cursor) <= 0;
+}
+
+/* Step over one whole private frame, or stop inside it. */
+static bool
+retrace_private(struct worker *w, struct slot *s, struct trace *t)
+{
+	struct out *o = arena_at(w->arena, s->out);
+
+	o->tx_begin = t->tx;
+	o->begun = 1;
+	if (t->left < o->len)
+		return false;
+	t->left -= o->len;
+	t->tx += o->len;
+	out_unlink(w, s);
+	return true;
+}
+
+/* Step over the next record's frame, or stop inside it. Returns 1, 0, or -EPROTO when
+ * the ring has nothing that these bytes could be. */
+static int
+retrace_record(struct worker *w, struct slot *s, struct trace *t)
+{
+	uint64_t end = ring_head(w->ring);
+	uint32_t channel;
+	const void *frame;
+	uint64_t number;
+	size_t len;
+
+	if (s->out != 0) {
+		const struct out *o = arena_at(w->arena, s->out);
+
+		end = t->cursor + (o->at - (uint32_t)t->cursor);
+	}
+	number = out_next(w, s, t->cursor, end, s->flags & SLOT_LAGGING, &channel);
+	if (number == end && s->out == 0)
+		return -EPROTO;
+	t->cursor = number;
+	if (number == end)
+		return 1; /* a private frame has its place here */
+	len = side_frame(w, s->dialect, number, channel, &frame);
+	if (len == 0)
+		return -EPROTO;
+	if (t->left < len)
+		return 0;
+	t->left -= (uint32_t)len;
+	t->tx += (uint32_t)len;
+	t->cursor = number + 1;
+	return 1;
+}
+
+/*
+ * Retrace what the kernel took behind `pos`: whole frames are passed over, and `part`
+ * becomes what was sent of the one after. Returns 0 or -errno.
+ */
+static int
+retrace(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	struct trace t = {.cursor = out_cursor(w, slot), .tx = slot_tx(s)};
+	uint32_t taken;
+	int r = bytes_taken(s->fd, &taken);
+
+	if (r < 0)
+		return r;
+	forget_sent(w, s, t.tx);
+	t.left = taken - t.tx;
+	for (r = 1; t.left > 0 && r > 0;)
+		r = private_next(w, s, &t) ? retrace_private(w, s, &t)
+					   : retrace_record(w, s, &t);
+	if (r < 0)
+		return r;
+	slot_set_pos(s, (uint32_t)t.cursor, t.tx);
+	s->part = t.left;
+	return 0;
+}
+
+/* ---- slots ---- */
+
+static void
+count_private(struct worker *w, struct slot *s)
+{
+	s->out_bytes = 0;
+	for (arena_ref ref = s->out; ref != 0;) {
+		const struct out *o = arena_at(w->arena, ref);
+
+		s->out_bytes += o->len;
+		ref = o->next;
+	}
+}
+
+/* Set a connection going again. */
+static void
+resume(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	bool was_lagging = s->flags & SLOT_LAGGING;
+	bool reading = s->flags & SLOT_READING;
+
+	s->flags &= (uint8_t)~SLOT_READING;
+	if (client_resume(w, slot) < 0) {
+		client_close(w, slot, CLIENT_END_SERVER);
+		return;
+	}
+	page_add(w->page, PAGE_adopted, 1);
+	count_private(w, s);
+	if (was_lagging) {
+		page_add(w->page, PAGE_lagging, 1);
+		fanout_lagging(w, slot);
+		client_want_write(w, slot, true);
+	} else if (s->part > 0 || s->out != 0) {
+		out_set_lagging(w, slot);
+	}
+	/* What it sent was consumed, and not all of it was done. */
+	if (reading)
+		client_end(w, slot, CLIENT_END_CRASH, 1012, "restarted");
+}
+
+static void
+adopt_slot(struct worker *w, uint32_t slot, bool whole)
+{
+	int r = whole ? channels_adopt_slot(w, slot) : -EINVAL;
+
+	if (r == 0)
+		r = retrace(w, slot);
+	if (r == 0) {
+		resume(w, slot);
+		return;
+	}
+	log_warning(
+	    r, "worker %u: cannot go on with a connection, closing it", w->index);
+	if (client_resume(w, slot) == 0)
+		client_close(w, slot, CLIENT_END_CRASH);
+}
+
+int
+adopt_all(struct worker *w)
+{
+	uint32_t used = table_slots_used(&w->table);
+	uint8_t *whole = calloc(1, used + 1);
+	int r;
+
+	if (whole == NULL)
+		return -ENOMEM;
+	/* All marks come before the first allocation. */
+	page_set(w->page, PAGE_lagging, 0);
+	r = channels_adopt(w);
+	for (uint32_t i = 0; r == 0 && i < used; i++)
+		if (slot_state(worker_slot(w, i)) != SLOT_FREE)
+			whole[i] = mark_slot(w, worker_slot(w, i)) == 0;
+	for (uint32_t i = 0; r == 0 && i < used; i++)
+		if (slot_state(worker_slot(w, i)) != SLOT_FREE)
+			adopt_slot(w, i, whole[i]);
+	if (r == 0)
+		channels_adopted(w);
+	free(whole);
+	return r;
+}

@@ -1,0 +1,429 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "proto/dialect.h"
+#include "worker/channels.h"
+#include "worker/client.h"
+#include "worker/fanout.h"
+#include "worker/out.h"
+#include "worker/side.h"
+#include "worker/slow.h"
+
+#define TURN_SENDS 512       /* sockets served in a turn: about 2 ms */
+#define TURN_RECORDS 4096    /* records looked at in a turn */
+#define RUN_FRAMES 512       /* messages that leave in one send */
+#define RUN_MAX (256u << 10) /* bytes in one send, but for a longer frame */
+#define MERGE_RECORDS 64     /* how far ahead a socket of several channels is served */
+#define FLOOR_STEPS 64       /* the floor rises by this part of the ring at a time */
+#define PREFETCH 4           /* slots ahead */
+
+/*
+ * The messages of one channel in one dialect from a record on, side by side: the ring's
+ * own bytes while they are contiguous, a copy made once for all subscribers otherwise.
+ */
+struct run {
+	uint32_t channel;
+	uint64_t first; /* record; 0 = nothing here */
+	uint64_t end;   /* the records below were looked at */
+	const uint8_t *base;
+	size_t len;
+	unsigned nframes;
+	bool full;
+	uint8_t *copy; /* RUN_MAX bytes and one frame, grown on demand */
+	size_t copy_cap;
+	struct {
+		uint64_t number;
+		size_t start; /* of the frame, from base */
+	} frame[RUN_FRAMES];
+};
+
+struct fanout {
+	struct run run[DIALECT_COUNT];
+	uint64_t clear;    /* the records below it need no handling in place */
+	uint64_t floor;    /* as published */
+	uint64_t floor_at; /* w->done when it was */
+	uint32_t
+	    middle_slot; /* last one served of the record w->done; SLOT_NONE = none */
+	bool in_middle;
+	/* Connections that lag, or did: looked through when the floor rises. */
+	uint32_t *lagging;
+	uint8_t *listed; /* a bit for each slot */
+	uint32_t nlagging;
+};
+
+int
+fanout_new(struct worker *w, struct fanout **ret)
+{
+	struct fanout *f = calloc(1, sizeof(*f));
+	uint32_t nslots = w->table.header->nslots;
+	struct page_now now;
+
+	if (f == NULL)
+		return -ENOMEM;
+	f->lagging = malloc(nslots * sizeof(*f->lagging));
+	f->listed = calloc(1, nslots / 8 + 1);
+	if (f->lagging == NULL || f->listed == NULL) {
+		fanout_free(f);
+		return -ENOMEM;
+	}
+	f->clear = w->done;
+	page_look(w->page, &now);
+	f->floor = now.floor;
+	f->floor_at = w->done;
+	f->middle_slot = SLOT_NONE;
+	*ret = f;
+	return 0;
+}
+
+void
+fanout_free(struct fanout *f)
+{
+	if (f == NULL)
+		return;
+	for (unsigned d = 0; d < DIALECT_COUNT; d++)
+		free(f->run[d].copy);
+	free(f->lagging);
+	free(f->listed);
+	free(f);
+}
+
+uint64_t
+fanout_floor(const struct worker *w)
+{
+	return w->fanout->floor;
+}
+
+uint64_t
+fanout_limit(struct worker *w)
+{
+	struct fanout *f = w->fanout;
+	uint64_t head = ring_head(w->ring);
+
+	if (f->clear < w->done)
+		f->clear = w->done;
+	/* A gap is told between what came before it and what comes after. */
+	while (f->clear < head && ring_at(w->ring, f->clear)->type != RING_GAP)
+		f->clear++;
+	return f->clear;
+}
+
+uint64_t
+fanout_middle(const struct worker *w, uint32_t *ret_channel)
+{
+	if (!w->fanout->in_middle)
+		return 0;
+	*ret_channel = channels_of(w, ring_at(w->ring, w->done)->channel);
+	return w->done;
+}
+
+/* ---- runs ---- */
+
+/* From here on the run's bytes lie in its copy. Returns 0 or -ENOMEM. */
+static int
+run_copy(struct run *run, const void *frame, size_t len)
+{
+	size_t need = run->len + len;
+
+	if (need > run->copy_cap) {
+		size_t cap = need < RUN_MAX ? RUN_MAX : need;
+		uint8_t *copy = realloc(run->copy, cap);
+
+		if (copy == NULL)
+			return -ENOMEM;
+		if (run->base == run->copy)
+			run->base = copy;
+		run->copy = copy;
+		run->copy_cap = cap;
+	}
+	if (run->len > 0 && run->base != run->copy)
+		memcpy(run->copy, run->base, run->len);
+	memcpy(run->copy + run->len, frame, len);
+	run->base = run->copy;
+	return 0;
+}
+
+/* Take in the frame of a record. Returns false when the run is full. */
+static bool
+run_add(struct worker *w, struct run *run, unsigned dialect, uint64_t number)
+{
+	const void *frame;
+	size_t len = ring_frames(w->ring, dialect, number, number + 1, &frame);
+	bool first = run->nframes == 0;
+	bool built = len == 0;
+
+	if (built)
+		len = side_frame(w, dialect, number, run->channel, &frame);
+	if (len == 0 || run->nframes == RUN_FRAMES ||
+	    (!first && run->len + len > RUN_MAX))
+		return false;
+	/* A built frame is not the ring's: it may be replaced while the run lasts. */
+	if (first && !built)
+		run->base = frame;
+	else if (built || run->base == run->copy || run->base + run->len != frame)
+		if (run_copy(run, frame, len) < 0)
+			return false;
+	run->frame[run->nframes].number = number;
+	run->frame[run->nframes++].start = run->len;
+	run->len += len;
+	return true;
+}
+
+/* Bring the run that starts with the record up to `limit`. */
+static struct run *
+run_extend(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel,
+    uint64_t limit)
+{
+	struct run *run = &w->fanout->run[dialect];
+	uint32_t directory = w->table.channels[channel].directory;
+
+	if (run->first != number) {
+		run->first = run->end = number;
+		run->channel = channel;
+		run->base = NULL;
+		run->len = 0;
+		run->nframes = 0;
+		run->full = false;
+	}
+	while (run->end < limit && !run->full) {
+		const struct ring_desc *desc = ring_at(w->ring, run->end);
+
+		if (desc->type == RING_MESSAGE && desc->channel == directory)
+			run->full = !run_add(w, run, dialect, run->end);
+		if (!run->full)
+			run->end++;
+	}
+	return run;
+}
+
+/* The socket took n bytes of a run, less than all. */
+static void
+run_cut(struct worker *w, uint32_t slot, const struct run *run, size_t n)
+{
+	struct slot *s = worker_slot(w, slot);
+	unsigned i = run->nframes - 1;
+
+	while (run->frame[i].start > n)
+		i--;
+	s->sent += i;
+	page_add(w->page, PAGE_sent, i);
+	page_add(w->page, PAGE_sent_bytes, n);
+	out_cut_short(w, slot, run->frame[i].number,
+	    slot_tx(s) + (uint32_t)run->frame[i].start,
+	    (uint32_t)(n - run->frame[i].start));
+}
+
+/* ---- one record ---- */
+
+/* Send a run to a connection of this channel alone. */
+static void
+deliver_run(struct worker *w, uint32_t slot, const struct run *run)
+{
+	struct slot *s = worker_slot(w, slot);
+	ssize_t n = send(s->fd, run->base, run->len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	page_add(w->page, PAGE_sends, 1);
+	if (n == (ssize_t)run->len) {
+		slot_set_pos(s, (uint32_t)run->end, slot_tx(s) + (uint32_t)n);
+		s->sent += run->nframes;
+		page_add(w->page, PAGE_sent, run->nframes);
+		page_add(w->page, PAGE_sent_bytes, (uint64_t)n);
+	} else if (n >= 0) {
+		page_add(w->page, PAGE_blocked, 1);
+		run_cut(w, slot, run, (size_t)n);
+	} else if (out_would_block(w, slot, errno)) {
+		out_cut_short(w, slot, run->first, slot_tx(s), 0);
+	}
+}
+
+static void
+deliver(struct worker *w, uint32_t slot, uint64_t number, uint32_t channel)
+{
+	struct slot *s = worker_slot(w, slot);
+	uint64_t limit;
+	const struct run *run;
+
+	if ((s->flags & SLOT_LAGGING) || slot_state(s) != SLOT_OPEN)
+		return; /* it goes on by itself when its socket is writable */
+	if (out_cursor(w, slot) > number)
+		return; /* had it together with an earlier one */
+	limit = fanout_limit(w);
+	if (s->nsubs > 1) {
+		if (limit > number + MERGE_RECORDS)
+			limit = number + MERGE_RECORDS;
+		out_records(w, slot, number, limit);
+		return;
+	}
+	run = run_extend(w, s->dialect, number, channel, limit);
+	if (run->nframes == 0) /* no memory to build its frame */
+		client_close(w, slot, CLIENT_END_SERVER);
+	else
+		deliver_run(w, slot, run);
+}
+
+/* Index of the first subscriber behind `slot` (SLOT_NONE: of all). */
+static uint32_t
+subscriber_after(const struct chan *ch, uint32_t slot)
+{
+	uint32_t lo = 0, hi = ch->nslots;
+
+	if (slot == SLOT_NONE)
+		return 0;
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (ch->slots[mid] <= slot)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/*
+ * Pass the record w->done on to its channel's subscribers, at most *budget of them.
+ * Returns false when there are more.
+ */
+static bool
+pass_on(struct worker *w, uint32_t channel, unsigned *budget)
+{
+	struct fanout *f = w->fanout;
+	struct chan *ch = &w->channels->chan[channel];
+	const struct ring_desc *desc = ring_at(w->ring, w->done);
+	uint32_t i = subscriber_after(ch, f->middle_slot);
+
+	ch->offset = desc->offset;
+	ch->newest = w->done;
+	f->in_middle = true;
+	while (i < ch->nslots) {
+		uint32_t slot = ch->slots[i];
+
+		if (*budget == 0)
+			return false;
+		if (i + PREFETCH < ch->nslots)
+			__builtin_prefetch(worker_slot(w, ch->slots[i + PREFETCH]));
+		f->middle_slot = slot;
+		deliver(w, slot, w->done, channel);
+		(*budget)--;
+		/* Closing it may have taken it, and others, out of the list. */
+		if (i < ch->nslots && ch->slots[i] == slot)
+			i++;
+		else
+			i = subscriber_after(ch, slot);
+	}
+	return true;
+}
+
+/* ---- the floor ---- */
+
+void
+fanout_lagging(struct worker *w, uint32_t slot)
+{
+	struct fanout *f = w->fanout;
+
+	if (f->listed[slot / 8] & (1u << slot % 8))
+		return;
+	f->listed[slot / 8] |= (uint8_t)(1u << slot % 8);
+	f->lagging[f->nlagging++] = slot;
+}
+
+/* Whoever lags below the new floor is dealt with, whoever lags no more is forgotten. */
+static void
+lap(struct worker *w, uint64_t floor)
+{
+	struct fanout *f = w->fanout;
+	uint32_t n = f->nlagging;
+
+	f->nlagging = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t slot = f->lagging[i];
+
+		f->listed[slot / 8] &= (uint8_t) ~(1u << slot % 8);
+		if (!out_lagging(w, slot))
+			continue;
+		if (out_cursor(w, slot) < floor)
+			slow_lapped(w, slot, floor);
+		if (out_lagging(w, slot))
+			fanout_lagging(w, slot); /* fills up behind what was read */
+	}
+}
+
+/* Whether `done` moved by a step since the floor was last raised. */
+static bool
+floor_due(const struct worker *w)
+{
+	const struct fanout *f = w->fanout;
+	const struct ring_desc *now = ring_at(w->ring, w->done);
+	const struct ring_desc *then = ring_at(w->ring, f->floor_at);
+	uint32_t step = ring_frames_size(w->ring) / FLOOR_STEPS;
+
+	if (w->done - f->floor_at >= ring_index_len(w->ring) / FLOOR_STEPS)
+		return true;
+	for (unsigned d = 0; d < DIALECT_COUNT; d++)
+		if (now->begin[d] - then->begin[d] >= step)
+			return true;
+	return false;
+}
+
+static void
+raise_floor(struct worker *w)
+{
+	struct fanout *f = w->fanout;
+	uint64_t floor;
+
+	if (!floor_due(w))
+		return;
+	floor = ring_retain(w->ring, w->done);
+	f->floor_at = w->done;
+	if (floor <= f->floor)
+		return;
+	if (f->nlagging > 0)
+		lap(w, floor);
+	f->floor = floor;
+	page_set_floor(w->page, floor);
+}
+
+/* ---- a turn ---- */
+
+/* Handle the record w->done. Returns false when its fanout is to be continued. */
+static bool
+handle(struct worker *w, unsigned *budget)
+{
+	const struct ring_desc *desc = ring_at(w->ring, w->done);
+
+	if (desc->type == RING_MESSAGE) {
+		uint32_t channel = channels_of(w, desc->channel);
+
+		if (channel != CHANNEL_NONE && !pass_on(w, channel, budget))
+			return false;
+	} else {
+		channels_record(w, w->done, desc);
+	}
+	w->fanout->in_middle = false;
+	w->fanout->middle_slot = SLOT_NONE;
+	w->done++;
+	page_set_done(w->page, w->done);
+	return true;
+}
+
+enum fanout_turn
+fanout_turn(struct worker *w)
+{
+	unsigned budget = TURN_SENDS;
+	enum fanout_turn turn = FANOUT_MORE;
+
+	for (int i = 0; i < TURN_RECORDS && budget > 0; i++) {
+		if (w->done == ring_head(w->ring)) {
+			if (page_sleep(w->page, w->ring, w->done)) {
+				turn = FANOUT_IDLE;
+				break;
+			}
+		} else if (!handle(w, &budget)) {
+			break;
+		}
+	}
+	raise_floor(w);
+	channels_turn(w);
+	return turn;
+}

@@ -1,0 +1,40 @@
+/*
+ * fanout.h - records of the ring, in their order, to the sockets of this worker's
+ * subscribers: straight from the ring, one send for each socket and all that is there.
+ *
+ * A turn is a bounded slice: between two of them the loop serves its sockets, and what
+ * is published meanwhile joins the sends of the next.
+ */
+#ifndef WSCAST_WORKER_FANOUT_H
+#define WSCAST_WORKER_FANOUT_H
+
+#include "worker/worker.h"
+
+enum fanout_turn {
+	FANOUT_MORE, /* records wait: call again after the sockets had their turn */
+	FANOUT_IDLE, /* all is read, and the page says that we sleep: wait for the bell
+		      */
+};
+
+/* w->done is the predecessor's, or the ring's head for the first of all. */
+int fanout_new(struct worker *w, struct fanout **ret)
+    __attribute__((warn_unused_result));
+void fanout_free(struct fanout *f);
+
+enum fanout_turn fanout_turn(struct worker *w);
+
+/* Nothing at or behind this record may be sent yet: the head, or a record that must be
+ * handled in its place first. Read again just before each send. */
+uint64_t fanout_limit(struct worker *w);
+
+/* The oldest record that may still be looked at, as the page says. */
+uint64_t fanout_floor(const struct worker *w);
+
+/* A connection began to lag: it is watched for falling out of the retained window. */
+void fanout_lagging(struct worker *w, uint32_t slot);
+
+/* The record that is being passed on and the channel that it belongs to, when a turn
+ * ended in the middle of it; 0 otherwise. */
+uint64_t fanout_middle(const struct worker *w, uint32_t *ret_channel);
+
+#endif

@@ -1,0 +1,502 @@
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "worker/channels.h"
+#include "worker/client.h"
+#include "worker/fanout.h"
+#include "worker/out.h"
+#include "worker/side.h"
+
+#define OUT_IOV SIDE_FRAMES       /* each may be a built frame, all held at once */
+#define OUT_FRAMES 256            /* frames in one send */
+#define OUT_SEND_MAX (256u << 10) /* bytes in one send, but for a longer frame */
+#define OUT_SENDS 4               /* sends for one connection in one go */
+#define OUT_SCAN 65536            /* records looked at in one go */
+
+enum flush {
+	FLUSH_DONE,    /* all that is due was sent */
+	FLUSH_BLOCKED, /* the socket took no more */
+	FLUSH_MORE,    /* more is due, and the socket may take it: others first */
+	FLUSH_DEAD,    /* the connection was closed */
+};
+
+/* Frames of the ring for one send, and the records that they belong to. */
+struct batch {
+	struct iovec iov[OUT_IOV];
+	int niov;
+	struct {
+		uint64_t number;
+		size_t len;
+	} frame[OUT_FRAMES];
+	int nframes;
+	size_t len;   /* of the frames, from the first one's start */
+	uint64_t end; /* the records below were looked at */
+};
+
+/* The full number of a position kept modulo 2^32. */
+static uint64_t
+full_number(const struct worker *w, uint32_t low)
+{
+	return w->done + (uint64_t)(int64_t)(int32_t)(low - (uint32_t)w->done);
+}
+
+uint64_t
+out_cursor(const struct worker *w, uint32_t slot)
+{
+	const struct slot *s = &w->table.slots[slot];
+	uint64_t cursor = slot_cursor(s, w->done);
+
+	if (s->flags & SLOT_LAGGING)
+		return cursor;
+	/* It had all below `done`; what is beyond the head is an old position whose low
+	 * half came round. */
+	return cursor > w->done && cursor <= ring_head(w->ring) ? cursor : w->done;
+}
+
+bool
+out_lagging(const struct worker *w, uint32_t slot)
+{
+	return w->table.slots[slot].flags & SLOT_LAGGING;
+}
+
+uint64_t
+out_next(const struct worker *w, const struct slot *s, uint64_t number, uint64_t end,
+    bool check_from, uint32_t *ret_channel)
+{
+	if (s->nsubs == 0 || slot_state(s) != SLOT_OPEN)
+		return end;
+	for (; number < end; number++) {
+		const struct ring_desc *desc = ring_at(w->ring, number);
+		const struct sub *sub;
+		uint32_t channel;
+
+		if (desc->type != RING_MESSAGE)
+			continue;
+		channel = channels_of(w, desc->channel);
+		if (channel == CHANNEL_NONE)
+			continue;
+		sub = slot_sub(w, s, channel);
+		if (sub == NULL)
+			continue;
+		if (check_from && (int32_t)((uint32_t)number - sub->from) < 0)
+			continue;
+		*ret_channel = channel;
+		break;
+	}
+	return number;
+}
+
+/* Add a frame. Returns false when it does not fit any more. */
+static bool
+batch_add(struct batch *b, uint64_t number, const void *frame, size_t len)
+{
+	struct iovec *last = b->niov > 0 ? &b->iov[b->niov - 1] : NULL;
+
+	if (last != NULL && (const char *)last->iov_base + last->iov_len == frame)
+		last->iov_len += len;
+	else if (b->niov < OUT_IOV)
+		b->iov[b->niov++] = (struct iovec){(void *)frame, len};
+	else
+		return false;
+	b->frame[b->nframes].number = number;
+	b->frame[b->nframes++].len = len;
+	b->len += len;
+	return true;
+}
+
+/* Collect what is meant for a connection in [number, end). Returns 0 or -ENOMEM. */
+static int
+batch_collect(struct worker *w, const struct slot *s, uint64_t number, uint64_t end,
+    bool check_from, struct batch *b)
+{
+	b->niov = b->nframes = 0;
+	b->len = 0;
+	while (b->nframes < OUT_FRAMES && b->len < OUT_SEND_MAX) {
+		uint32_t channel;
+		const void *frame;
+		size_t len;
+
+		number = out_next(w, s, number, end, check_from, &channel);
+		if (number == end)
+			break;
+		len = side_frame(w, s->dialect, number, channel, &frame);
+		if (len == 0)
+			return -ENOMEM;
+		if (!batch_add(b, number, frame, len))
+			break;
+		number++;
+	}
+	b->end = number;
+	return 0;
+}
+
+static ssize_t
+batch_send(struct worker *w, const struct slot *s, struct batch *b)
+{
+	struct msghdr msg = {.msg_iov = b->iov, .msg_iovlen = (size_t)b->niov};
+
+	page_add(w->page, PAGE_sends, 1);
+	b->iov[0].iov_base = (char *)b->iov[0].iov_base + s->part;
+	b->iov[0].iov_len -= s->part;
+	if (b->niov == 1)
+		return send(s->fd, b->iov[0].iov_base, b->iov[0].iov_len,
+		    MSG_DONTWAIT | MSG_NOSIGNAL);
+	return sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* The socket took n bytes. The one store of `pos` is what a successor goes by; `part`
+ * it asks of the kernel. Returns whether that was all. */
+static bool
+batch_commit(struct worker *w, struct slot *s, const struct batch *b, size_t n)
+{
+	size_t left = s->part + n;
+	uint32_t tx = slot_tx(s);
+	int i;
+
+	for (i = 0; i < b->nframes && left >= b->frame[i].len; i++) {
+		left -= b->frame[i].len;
+		tx += (uint32_t)b->frame[i].len;
+	}
+	slot_set_pos(s, (uint32_t)(i == b->nframes ? b->end : b->frame[i].number), tx);
+	s->part = (uint32_t)left;
+	s->sent += (uint32_t)i;
+	s->progress = w->tick;
+	page_add(w->page, PAGE_sent, (uint64_t)i);
+	page_add(w->page, PAGE_sent_bytes, n);
+	return i == b->nframes;
+}
+
+bool
+out_would_block(struct worker *w, uint32_t slot, int err)
+{
+	if (err == EAGAIN || err == EWOULDBLOCK || err == ENOBUFS || err == EINTR) {
+		page_add(w->page, PAGE_blocked, 1);
+		return true;
+	}
+	client_close(w, slot, CLIENT_END_PEER);
+	return false;
+}
+
+static enum flush
+send_failed(struct worker *w, uint32_t slot, int err)
+{
+	return out_would_block(w, slot, err) ? FLUSH_BLOCKED : FLUSH_DEAD;
+}
+
+/* Send from the ring, up to `end`. */
+static enum flush
+flush_records(struct worker *w, uint32_t slot, uint64_t end)
+{
+	struct slot *s = worker_slot(w, slot);
+	bool lagging = s->flags & SLOT_LAGGING;
+	uint64_t cursor = slot_cursor(s, w->done);
+	struct batch b;
+	ssize_t n;
+
+	if (end > cursor + OUT_SCAN)
+		end = cursor + OUT_SCAN;
+	if (batch_collect(w, s, cursor, end, lagging, &b) < 0) {
+		client_close(w, slot, CLIENT_END_SERVER);
+		return FLUSH_DEAD;
+	}
+	if (b.nframes == 0) {
+		slot_set_pos(s, (uint32_t)b.end, slot_tx(s));
+		return FLUSH_MORE;
+	}
+	n = batch_send(w, s, &b);
+	if (n < 0)
+		return send_failed(w, slot, errno);
+	if (batch_commit(w, s, &b, (size_t)n))
+		return FLUSH_MORE;
+	page_add(w->page, PAGE_blocked, 1);
+	return FLUSH_BLOCKED;
+}
+
+static void
+private_unlink(struct worker *w, struct slot *s)
+{
+	arena_ref ref = s->out;
+	const struct out *o = arena_at(w->arena, ref);
+
+	s->out_bytes -= o->len;
+	s->out = o->next;
+	atomic_signal_fence(memory_order_seq_cst); /* unlinked before it is free */
+	arena_free(w->arena, ref);
+}
+
+/* Send the first private frame. What a successor finds: begun, and tx at its begin or
+ * already at its end; the bytes between it learns from the kernel. */
+static enum flush
+flush_private(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	struct out *o = arena_at(w->arena, s->out);
+	uint32_t tx = slot_tx(s);
+	ssize_t n;
+
+	if (!o->begun) {
+		o->tx_begin = tx;
+		atomic_signal_fence(memory_order_seq_cst);
+		o->begun = 1;
+	}
+	page_add(w->page, PAGE_sends, 1);
+	n = send(
+	    s->fd, o->bytes + s->part, o->len - s->part, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n < 0)
+		return send_failed(w, slot, errno);
+	page_add(w->page, PAGE_sent_bytes, (uint64_t)n);
+	s->progress = w->tick;
+	if (s->part + (size_t)n < o->len) {
+		s->part += (uint32_t)n;
+		page_add(w->page, PAGE_blocked, 1);
+		return FLUSH_BLOCKED;
+	}
+	slot_set_pos(s, (uint32_t)slot_cursor(s, w->done), tx + o->len);
+	s->part = 0;
+	private_unlink(w, s);
+	return FLUSH_MORE;
+}
+
+/* slow = latest: of what has not begun, only the newest of such a channel counts. */
+static void
+keep_latest(struct worker *w, struct slot *s)
+{
+	struct sub *sub = slot_subs(w, s);
+
+	for (unsigned i = 0; i < s->nsubs; i++) {
+		const struct chan *ch = &w->channels->chan[sub[i].channel];
+
+		if (ch->latest && ch->newest != 0 &&
+		    (int32_t)((uint32_t)ch->newest - sub[i].from) > 0)
+			sub[i].from = (uint32_t)ch->newest;
+	}
+}
+
+/* Send what is due, in the order of its places. */
+static enum flush
+flush(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	if ((s->flags & SLOT_LAGGING) && s->part == 0)
+		keep_latest(w, s);
+	for (int i = 0; i < OUT_SENDS; i++) {
+		uint64_t cursor = slot_cursor(s, w->done), end;
+		const struct out *o = s->out != 0 ? arena_at(w->arena, s->out) : NULL;
+		enum flush f;
+
+		end = fanout_limit(w);
+		if (o != NULL &&
+		    (o->begun || (s->part == 0 && full_number(w, o->at) <= cursor))) {
+			f = flush_private(w, slot);
+		} else {
+			if (o == NULL && cursor >= end)
+				return FLUSH_DONE;
+			if (o != NULL && full_number(w, o->at) < end)
+				end = full_number(w, o->at);
+			/* A frame that has begun is finished, whatever comes next. */
+			if (s->part > 0 && end <= cursor)
+				end = cursor + 1;
+			f = flush_records(w, slot, end);
+		}
+		if (f != FLUSH_MORE)
+			return f;
+	}
+	return FLUSH_MORE;
+}
+
+void
+out_set_lagging(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	uint32_t cursor = (uint32_t)slot_cursor(s, w->done);
+	struct sub *sub = slot_subs(w, s);
+
+	if (s->flags & SLOT_LAGGING)
+		return;
+	/* Where it was not heeded, `from` may be older than its 32 bits can tell. */
+	for (unsigned i = 0; i < s->nsubs; i++)
+		sub[i].from = cursor;
+	s->progress = w->tick;
+	s->flags |= SLOT_LAGGING;
+	page_add(w->page, PAGE_lagging, 1);
+	fanout_lagging(w, slot);
+	client_want_write(w, slot, true);
+}
+
+static void
+clear_lagging(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	if (s->flags & SLOT_LAGGING) {
+		s->flags &= (uint8_t)~SLOT_LAGGING;
+		page_add(w->page, PAGE_lagging, (uint64_t)-1);
+		client_want_write(w, slot, false);
+	}
+	if ((s->flags & SLOT_HANGUP) || slot_state(s) == SLOT_CLOSING)
+		client_flushed(w, slot);
+}
+
+static void
+flush_and_note(struct worker *w, uint32_t slot)
+{
+	switch (flush(w, slot)) {
+	case FLUSH_DONE:
+		clear_lagging(w, slot);
+		break;
+	case FLUSH_BLOCKED:
+	case FLUSH_MORE:
+		out_set_lagging(w, slot);
+		break;
+	case FLUSH_DEAD:
+		break;
+	}
+}
+
+void
+out_writable(struct worker *w, uint32_t slot)
+{
+	flush_and_note(w, slot);
+}
+
+void
+out_records(struct worker *w, uint32_t slot, uint64_t number, uint64_t end)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	slot_set_pos(s, (uint32_t)number, slot_tx(s));
+	switch (flush_records(w, slot, end)) {
+	case FLUSH_BLOCKED:
+		out_set_lagging(w, slot);
+		break;
+	case FLUSH_DONE:
+	case FLUSH_MORE:
+	case FLUSH_DEAD:
+		break;
+	}
+}
+
+/* Behind those of the same place, and never before one that has begun. */
+static void
+private_link(struct worker *w, struct slot *s, arena_ref ref, struct out *o)
+{
+	arena_ref *at = &s->out;
+
+	while (*at != 0) {
+		struct out *next = arena_at(w->arena, *at);
+
+		if (!next->begun && (int32_t)(next->at - o->at) > 0)
+			break;
+		at = &next->next;
+	}
+	o->next = *at;
+	atomic_signal_fence(memory_order_seq_cst); /* whole before it is linked */
+	*at = ref;
+	s->out_bytes += o->len;
+}
+
+int
+out_private(struct worker *w, uint32_t slot, const void *buf, size_t len)
+{
+	struct slot *s = worker_slot(w, slot);
+	uint64_t cursor = out_cursor(w, slot);
+	arena_ref ref;
+	struct out *o;
+
+	if (slot_state(s) == SLOT_FREE)
+		return 0;
+	if (len > OUT_PRIVATE_MAX || s->out_bytes + len > OUT_PRIVATE_MAX)
+		return -ENOBUFS;
+	ref = arena_alloc(w->arena, sizeof(*o) + len);
+	if (ref == 0)
+		return -ENOBUFS;
+	o = arena_at(w->arena, ref);
+	*o = (struct out){.len = (uint32_t)len};
+	memcpy(o->bytes, buf, len);
+	if (w->place != 0)
+		o->at = (uint32_t)w->place;
+	else
+		o->at = (uint32_t)(cursor > w->done ? cursor : w->done);
+	if (!(s->flags & SLOT_LAGGING))
+		slot_set_pos(s, (uint32_t)cursor, slot_tx(s));
+	private_link(w, s, ref, o);
+	if (!(s->flags & SLOT_LAGGING))
+		flush_and_note(w, slot);
+	return 0;
+}
+
+int
+out_detach(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	uint64_t number = slot_cursor(s, w->done);
+	uint32_t channel = CHANNEL_NONE;
+	const void *frame;
+	struct out *o;
+	arena_ref ref;
+	uint8_t before;
+	size_t len;
+
+	if (s->part == 0)
+		return 0;
+	if (s->out != 0 && ((struct out *)arena_at(w->arena, s->out))->begun)
+		return 0; /* it is a private one already */
+	channel = channels_of(w, ring_at(w->ring, number)->channel);
+	len = side_frame(w, s->dialect, number, channel, &frame);
+	if (len == 0)
+		return -ENOBUFS;
+	ref = arena_alloc(w->arena, sizeof(*o) + len);
+	if (ref == 0)
+		return -ENOBUFS;
+	o = arena_at(w->arena, ref);
+	*o = (struct out){.next = s->out,
+	    .at = (uint32_t)number,
+	    .tx_begin = slot_tx(s),
+	    .len = (uint32_t)len,
+	    .begun = 1};
+	memcpy(o->bytes, frame, len);
+	before = slot_surgery_begin(s);
+	s->out = ref;
+	s->out_bytes += (uint32_t)len;
+	slot_set_pos(s, (uint32_t)(number + 1), slot_tx(s));
+	slot_surgery_end(s, before);
+	return 0;
+}
+
+void
+out_cut(struct worker *w, uint32_t slot)
+{
+	int r = out_detach(w, slot);
+
+	channels_leave(w, slot);
+	if (r < 0) /* no room to finish the frame that has begun */
+		client_close(w, slot, CLIENT_END_SERVER);
+}
+
+void
+out_drop(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	while (s->out != 0)
+		private_unlink(w, s);
+	s->part = 0;
+	if (s->flags & SLOT_LAGGING) {
+		s->flags &= (uint8_t)~SLOT_LAGGING;
+		page_add(w->page, PAGE_lagging, (uint64_t)-1);
+	}
+}
+
+void
+out_cut_short(
+    struct worker *w, uint32_t slot, uint64_t cursor, uint32_t tx, uint32_t part)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	slot_set_pos(s, (uint32_t)cursor, tx);
+	s->part = part;
+	out_set_lagging(w, slot);
+}
