@@ -13,6 +13,25 @@
  * with "text" (UTF-8 that is no JSON) or "base64" (anything else) in place of
  * "data", and {"missed":N} for N messages that were not kept for a slow reader.
  *
+ * Requests, and what is in their "ok" (INTERFACES has `status`). What is not known is
+ * left out.
+ *
+ *   {"cmd":"status"}
+ *   {"cmd":"version"}       {"version":"1.0.0","commit":"abc"}
+ *   {"cmd":"workers"}       {"workers":[…]} as in status, with all counters of page.h
+ *   {"cmd":"clients","channel":"c","limit":100}   both may be absent; limit 0 = all
+ *                           {"clients":[{"client":"ID","worker":0,"address":"1.2.3.4:5",
+ *                           "protocol":"wscast.v1|raw|http","state":"handshake|open|
+ *                           closing","opened":UNIX_SECONDS,"channels":N,"sent":N,
+ *                           "received":N,"lag":MESSAGES,"queued":BYTES}],"total":N}
+ *   {"cmd":"client","client":"ID"}      {"client":{…as above, but "channels":["c",…]}}
+ *   {"cmd":"channels","glob":"g*","limit":N}      both may be absent
+ *                           {"channels":[{"channel":"c","offset":N,"subscribers":N,
+ *                           "workers":N,"tails":N,"live":true}],"total":N}
+ *   {"cmd":"publish","channel":"c","data":"text"}  or "base64"       {"offset":N}
+ *   {"cmd":"tail","channels":["c",…]}
+ *   {"cmd":"restart","worker":0}        {"workers":[{"index":0,"pid":1,"adopted":N}]}
+ *
  * Lines are split and made here; who reads and writes the socket is not our concern.
  */
 #ifndef WSCAST_PROTO_CONTROL_H
