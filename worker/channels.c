@@ -160,6 +160,8 @@ list_add(struct worker *w, uint32_t channel, uint32_t slot)
 	    ch->slots + at + 1, ch->slots + at, (ch->nslots - at) * sizeof(*ch->slots));
 	ch->slots[at] = slot;
 	ch->nslots++;
+	ch->served = 0;
+	ch->joined = true;
 	w->table.channels[channel].nsubs = ch->nslots;
 	return 0;
 }

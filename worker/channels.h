@@ -15,7 +15,11 @@ struct chan {
 	uint32_t nslots, cap;
 	uint64_t offset; /* of the newest message below w->done (or in progress) */
 	uint64_t newest; /* its record; 0 = not known */
-	bool latest;     /* slow = latest */
+	/* All below were passed to those of its subscribers who do not lag; void when
+	 * someone `joined` since the record that it was found for. */
+	uint64_t served;
+	bool joined;
+	bool latest; /* slow = latest */
 };
 
 struct channels {

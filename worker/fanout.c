@@ -15,6 +15,7 @@
 #define TURN_RECORDS 4096    /* records looked at in a turn */
 #define RUN_FRAMES 512       /* messages that leave in one send */
 #define RUN_MAX (256u << 10) /* bytes in one send, but for a longer frame */
+#define RUN_MISSES 64        /* other channels' records looked at to extend a run */
 #define MERGE_RECORDS 64     /* how far ahead a socket of several channels is served */
 #define FLOOR_STEPS 64       /* the floor rises by this part of the ring at a time */
 #define PREFETCH 4           /* slots ahead */
@@ -30,6 +31,7 @@ struct run {
 	const uint8_t *base;
 	size_t len;
 	unsigned nframes;
+	unsigned nmisses;
 	bool full;
 	uint8_t *copy; /* RUN_MAX bytes and one frame, grown on demand */
 	size_t copy_cap;
@@ -47,6 +49,7 @@ struct fanout {
 	uint32_t
 	    middle_slot; /* last one served of the record w->done; SLOT_NONE = none */
 	bool in_middle;
+	uint64_t pass_min; /* least cursor of those served of the record w->done */
 	/* Connections that lag, or did: looked through when the floor rises. */
 	uint32_t *lagging;
 	uint8_t *listed; /* a bit for each slot */
@@ -184,6 +187,7 @@ run_extend(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel
 		run->base = NULL;
 		run->len = 0;
 		run->nframes = 0;
+		run->nmisses = 0;
 		run->full = false;
 	}
 	while (run->end < limit && !run->full) {
@@ -191,6 +195,8 @@ run_extend(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel
 
 		if (desc->type == RING_MESSAGE && desc->channel == directory)
 			run->full = !run_add(w, run, dialect, run->end);
+		else
+			run->full = ++run->nmisses == RUN_MISSES;
 		if (!run->full)
 			run->end++;
 	}
@@ -293,9 +299,16 @@ pass_on(struct worker *w, uint32_t channel, unsigned *budget)
 	const struct ring_desc *desc = ring_at(w->ring, w->done);
 	uint32_t i = subscriber_after(ch, f->middle_slot);
 
-	ch->offset = desc->offset;
-	ch->newest = w->done;
-	f->in_middle = true;
+	if (!f->in_middle) {
+		ch->offset = desc->offset;
+		ch->newest = w->done;
+		if (ch->served > w->done)
+			return true; /* it went together with an earlier one */
+		f->in_middle = true;
+		/* Whoever lags now will not stop before this either. */
+		f->pass_min = fanout_limit(w);
+		ch->joined = false;
+	}
 	while (i < ch->nslots) {
 		uint32_t slot = ch->slots[i];
 
@@ -306,12 +319,16 @@ pass_on(struct worker *w, uint32_t channel, unsigned *budget)
 		f->middle_slot = slot;
 		deliver(w, slot, w->done, channel);
 		(*budget)--;
+		if (!out_lagging(w, slot) && out_cursor(w, slot) < f->pass_min)
+			f->pass_min = out_cursor(w, slot);
 		/* Closing it may have taken it, and others, out of the list. */
 		if (i < ch->nslots && ch->slots[i] == slot)
 			i++;
 		else
 			i = subscriber_after(ch, slot);
 	}
+	if (!ch->joined)
+		ch->served = f->pass_min;
 	return true;
 }
 
