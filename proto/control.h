@@ -145,7 +145,7 @@ struct control_event {
 	uint64_t offset;
 	double time; /* seconds since the epoch */
 	enum data_kind kind;
-	void *data; /* as it was published */
+	void *data; /* as it was published, but for newlines between JSON tokens */
 	size_t data_len;
 };
 
