@@ -49,10 +49,12 @@ struct settings {
 	char *admin_listen;
 	char *control_socket;
 	uint32_t max_connections, max_connections_per_ip, max_handshakes_per_second;
-	char *origins, *trusted_proxies;
-	char *demo; /* path of the demo page; empty = off */
+	char *origins, *trusted_proxies; /* lists, separated by one blank */
+	char *demo;                      /* path of the demo page; empty = off */
 	/* [limits] */
-	uint32_t max_message_size, message_rate, message_burst, channels_per_connection;
+	uint32_t max_message_size, message_rate;
+	uint32_t message_burst; /* 0 = as many as message_rate */
+	uint32_t channels_per_connection;
 	uint32_t handshake_timeout_ms, ping_interval_ms, pong_timeout_ms,
 	    write_timeout_ms;
 	uint32_t send_buffer; /* bytes */
@@ -90,10 +92,22 @@ int settings_parse(const char *text, size_t len, struct settings **ret_settings,
 void settings_free(struct settings *s);
 void faults_done(struct faults *f);
 
-/* All of it as text that settings_parse() reads back. malloc'd; NULL: no memory. */
+/* All of it as text that settings_parse() reads back, but for Redis's password, which
+ * no worker may have: it is written as ***. malloc'd; NULL: no memory. */
 char *settings_dump(const struct settings *s);
-/* One key ("server.workers") as text, malloc'd; NULL with errno ENOENT or ENOMEM. */
+/* One key ("server.workers", "channel chat:*.publish") as text, the password as ***;
+ * what may be repeated, one a line. malloc'd; NULL with errno ENOENT or ENOMEM. */
 char *settings_get(const struct settings *s, const char *key);
+
+/* A key of the table, for those who list them all. */
+struct setting_info {
+	const char *section; /* "channel" for the keys of [channel GLOB] */
+	const char *key;
+	const char *fallback; /* as text */
+	bool reload;          /* a reload may change it */
+};
+/* The key number `index` from 0 on. Returns false behind the last. */
+bool settings_info(size_t index, struct setting_info *ret_info);
 
 /* The rule for a channel; never NULL. */
 const struct rule *settings_rule(

@@ -1,0 +1,735 @@
+#include "proto/settings_table.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/address.h"
+#include "proto/journal.h"
+#include "proto/redis_url.h"
+#include "proto/utf8.h"
+
+#define KIB 1024u
+#define MIB (1024u * 1024)
+#define SECOND 1000u
+#define HOUR (3600u * SECOND)
+/* A line of the file holds key and value, and inih may read lines of 200 bytes only. */
+#define STRING_MAX 160
+#define WORD_LEN_MAX 150
+#define LIST_MAX 8192
+#define WORKERS_MAX 1024 /* as RING_WORKERS_MAX of shm/ring.h */
+#define SUN_PATH_MAX 107
+
+static const char *const source_words[] = {"embedded", "pubsub", "stream", NULL};
+static const char *const who_words[] = {
+    "anyone", "authenticated", "claim", "nobody", NULL};
+static const char *const slow_words[] = {"close", "skip", "latest", NULL};
+
+/* ---- checks of strings ---- */
+
+static const char *
+check_admin(const char *text)
+{
+	struct sockaddr_storage addr;
+	socklen_t addr_len;
+	const char *why = NULL;
+
+	if (*text != '\0' &&
+	    address_parse(text, strlen(text), &addr, &addr_len, &why) < 0)
+		return why;
+	return NULL;
+}
+
+static const char *
+check_socket(const char *text)
+{
+	if (text[0] != '/' || strlen(text) > SUN_PATH_MAX)
+		return "write an absolute path of at most 107 bytes";
+	return NULL;
+}
+
+static const char *
+check_network(const char *text)
+{
+	struct network n;
+
+	if (network_parse(text, strlen(text), &n) < 0)
+		return "write addresses or networks, like 10.0.0.0/8 or fd00::/8, "
+		       "without bits set outside the network";
+	return NULL;
+}
+
+static const char *
+check_redis(const char *text)
+{
+	struct redis_url url;
+	const char *why = NULL;
+
+	return redis_url_parse(text, &url, &why) < 0 ? why : NULL;
+}
+
+static const char *
+check_interest(const char *text)
+{
+	if (strcmp(text, "dynamic") != 0)
+		return "this version knows only `dynamic`, no patterns";
+	return NULL;
+}
+
+/* ---- the table ---- */
+
+#define IN_SETTINGS(field) .offset = offsetof(struct settings, field)
+#define IN_RULE(field) .section = "channel", .offset = offsetof(struct rule, field)
+
+const struct setting settings_table[] = {
+    {.section = "server",
+	.key = "listen",
+	.type = SETTING_LISTEN,
+	.fallback = "0.0.0.0:8080",
+	IN_SETTINGS(listen)},
+    {.section = "server",
+	.key = "workers",
+	.type = SETTING_NUMBER,
+	.min = 1,
+	.max = WORKERS_MAX,
+	.zero = "auto",
+	.fallback = "auto",
+	IN_SETTINGS(workers)},
+    {.section = "server",
+	.key = "admin_listen",
+	.type = SETTING_STRING,
+	.fallback = "127.0.0.1:8081",
+	.check = check_admin,
+	IN_SETTINGS(admin_listen)},
+    {.section = "server",
+	.key = "control_socket",
+	.type = SETTING_STRING,
+	.fallback = "/run/wscast/control.sock",
+	.check = check_socket,
+	IN_SETTINGS(control_socket)},
+    {.section = "server",
+	.key = "max_connections",
+	.type = SETTING_NUMBER,
+	.max = 100000000,
+	.fallback = "0",
+	.reload = true,
+	IN_SETTINGS(max_connections)},
+    {.section = "server",
+	.key = "max_connections_per_ip",
+	.type = SETTING_NUMBER,
+	.max = 100000000,
+	.fallback = "0",
+	.reload = true,
+	IN_SETTINGS(max_connections_per_ip)},
+    {.section = "server",
+	.key = "max_handshakes_per_second",
+	.type = SETTING_NUMBER,
+	.max = 100000000,
+	.fallback = "0",
+	.reload = true,
+	IN_SETTINGS(max_handshakes_per_second)},
+    {.section = "server",
+	.key = "origins",
+	.type = SETTING_LIST,
+	.fallback = "",
+	.reload = true,
+	IN_SETTINGS(origins)},
+    {.section = "server",
+	.key = "trusted_proxies",
+	.type = SETTING_LIST,
+	.fallback = "",
+	.check = check_network,
+	.reload = true,
+	IN_SETTINGS(trusted_proxies)},
+    {.section = "server",
+	.key = "demo",
+	.type = SETTING_STRING,
+	.fallback = "",
+	IN_SETTINGS(demo)},
+
+    {.section = "limits",
+	.key = "max_message_size",
+	.type = SETTING_SIZE,
+	.min = 1,
+	.max = 64 * MIB,
+	.fallback = "65536",
+	.reload = true,
+	IN_SETTINGS(max_message_size)},
+    {.section = "limits",
+	.key = "message_rate",
+	.type = SETTING_NUMBER,
+	.max = 1000000,
+	.fallback = "0",
+	.reload = true,
+	IN_SETTINGS(message_rate)},
+    {.section = "limits",
+	.key = "message_burst",
+	.type = SETTING_NUMBER,
+	.max = 1000000,
+	.fallback = "0",
+	.reload = true,
+	IN_SETTINGS(message_burst)},
+    {.section = "limits",
+	.key = "channels_per_connection",
+	.type = SETTING_NUMBER,
+	.min = 1,
+	.max = UINT16_MAX,
+	.fallback = "128",
+	.reload = true,
+	IN_SETTINGS(channels_per_connection)},
+    {.section = "limits",
+	.key = "handshake_timeout",
+	.type = SETTING_TIME,
+	.min = 100,
+	.max = HOUR,
+	.fallback = "10s",
+	.reload = true,
+	IN_SETTINGS(handshake_timeout_ms)},
+    {.section = "limits",
+	.key = "ping_interval",
+	.type = SETTING_TIME,
+	.min = 100,
+	.max = 24 * HOUR,
+	.fallback = "25s",
+	.reload = true,
+	IN_SETTINGS(ping_interval_ms)},
+    {.section = "limits",
+	.key = "pong_timeout",
+	.type = SETTING_TIME,
+	.min = 100,
+	.max = HOUR,
+	.fallback = "20s",
+	.reload = true,
+	IN_SETTINGS(pong_timeout_ms)},
+    {.section = "limits",
+	.key = "write_timeout",
+	.type = SETTING_TIME,
+	.min = 100,
+	.max = 24 * HOUR,
+	.fallback = "30s",
+	.reload = true,
+	IN_SETTINGS(write_timeout_ms)},
+    {.section = "limits",
+	.key = "send_buffer",
+	.type = SETTING_SIZE,
+	.min = 4 * KIB,
+	.max = 64 * MIB,
+	.fallback = "64k",
+	.reload = true,
+	IN_SETTINGS(send_buffer)},
+
+    {.section = "ring",
+	.key = "size",
+	.type = SETTING_SIZE,
+	.min = MIB,
+	.max = 1024 * MIB,
+	.fallback = "64M",
+	IN_SETTINGS(ring_size)},
+
+    {.section = "feed",
+	.key = "source",
+	.type = SETTING_WORD,
+	.words = source_words,
+	.fallback = "embedded",
+	IN_SETTINGS(source)},
+    {.section = "feed",
+	.key = "redis",
+	.type = SETTING_STRING,
+	.fallback = "redis://127.0.0.1:6379/0",
+	.check = check_redis,
+	IN_SETTINGS(redis)},
+    {.section = "feed",
+	.key = "prefix",
+	.type = SETTING_STRING,
+	.fallback = "wscast:",
+	IN_SETTINGS(prefix)},
+    {.section = "feed",
+	.key = "stream",
+	.type = SETTING_STRING,
+	.fallback = "wscast:stream",
+	IN_SETTINGS(stream)},
+    {.section = "feed",
+	.key = "interest",
+	.type = SETTING_STRING,
+	.fallback = "dynamic",
+	.check = check_interest,
+	IN_SETTINGS(interest)},
+
+    {.key = "subscribe",
+	.type = SETTING_WORD,
+	.words = who_words,
+	.fallback = "anyone",
+	.reload = true,
+	IN_RULE(subscribe)},
+    {.key = "publish",
+	.type = SETTING_WORD,
+	.words = who_words,
+	.fallback = "nobody",
+	.reload = true,
+	IN_RULE(publish)},
+    {.key = "slow",
+	.type = SETTING_WORD,
+	.words = slow_words,
+	.fallback = "close",
+	.reload = true,
+	IN_RULE(slow)},
+    {.key = "history",
+	.type = SETTING_BOOL,
+	.fallback = "yes",
+	.reload = true,
+	IN_RULE(history)},
+    {.key = "cache",
+	.type = SETTING_BOOL,
+	.fallback = "no",
+	.reload = true,
+	IN_RULE(cache)},
+    {.key = "presence",
+	.type = SETTING_BOOL,
+	.fallback = "no",
+	.reload = true,
+	IN_RULE(presence)},
+    {.key = "max_message_size",
+	.type = SETTING_SIZE,
+	.min = 1,
+	.max = 64 * MIB,
+	.zero = "",
+	.fallback = "",
+	.reload = true,
+	IN_RULE(max_message_size)},
+    {.key = "rate",
+	.type = SETTING_NUMBER,
+	.min = 1,
+	.max = 1000000,
+	.zero = "",
+	.fallback = "",
+	.reload = true,
+	IN_RULE(rate)},
+};
+const size_t settings_table_len = sizeof(settings_table) / sizeof(settings_table[0]);
+_Static_assert(sizeof(settings_table) / sizeof(settings_table[0]) <= SETTINGS_TABLE_MAX,
+    "room for the line of each");
+
+/* ---- text to value ---- */
+
+struct unit {
+	const char *name;
+	uint32_t factor;
+};
+static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
+static const struct unit size_units[] = {{"", 1}, {"k", KIB}, {"K", KIB}, {"m", MIB},
+    {"M", MIB}, {"g", 1024 * MIB}, {"G", 1024 * MIB}, {NULL, 0}};
+static const struct unit time_units[] = {
+    {"", SECOND}, {"ms", 1}, {"s", SECOND}, {"m", 60 * SECOND}, {"h", HOUR}, {NULL, 0}};
+
+static const struct unit *
+units_of(const struct setting *k)
+{
+	if (k->type == SETTING_SIZE)
+		return size_units;
+	return k->type == SETTING_TIME ? time_units : no_units;
+}
+
+/* Digits and a unit. Returns false when it is no such thing; more than 32 bits hold
+ * becomes UINT64_MAX. */
+static bool
+amount_parse(const char *text, const struct unit *units, uint64_t *ret_n)
+{
+	const char *p = text;
+	uint64_t n = 0;
+
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (n <= UINT32_MAX)
+			n = n * 10 + (uint64_t)(*p - '0');
+	}
+	if (p == text)
+		return false;
+	while (units->name != NULL && strcmp(units->name, p) != 0)
+		units++;
+	if (units->name == NULL)
+		return false;
+	*ret_n = n > UINT32_MAX ? UINT64_MAX : n * units->factor;
+	return true;
+}
+
+/* A number as people write it: with the largest unit that divides it. */
+static const char *
+amount_print(const struct setting *k, uint64_t n, char *out, size_t size)
+{
+	const struct unit *best = NULL;
+
+	for (const struct unit *u = units_of(k); u->name != NULL; u++) {
+		/* A bare number of a time would be seconds: always with its unit. */
+		if (k->type == SETTING_TIME && u->name[0] == '\0')
+			continue;
+		if (best == NULL ||
+		    (n != 0 && n % u->factor == 0 && u->factor > best->factor))
+			best = u;
+	}
+	(void)snprintf(
+	    out, size, "%llu%s", (unsigned long long)(n / best->factor), best->name);
+	return out;
+}
+
+static const char *
+example_of(const struct setting *k)
+{
+	switch (k->type) {
+	case SETTING_SIZE:
+		return "bytes, or a size like 64k or 64M";
+	case SETTING_TIME:
+		return "a time like 500ms, 10s or 2m";
+	default:
+		return "a number";
+	}
+}
+
+static int
+number_set(const struct setting *k, uint32_t *field, const char *text, char *why)
+{
+	char quoted[64], min[32], max[32];
+	uint64_t n;
+
+	if (k->zero != NULL && strcmp(text, k->zero) == 0) {
+		*field = 0;
+		return 0;
+	}
+	(void)log_quote(text, strlen(text), quoted, sizeof(quoted));
+	(void)amount_print(k, k->min, min, sizeof(min));
+	(void)amount_print(k, k->max, max, sizeof(max));
+	if (!amount_parse(text, units_of(k), &n)) {
+		(void)snprintf(why, SETTING_WHY_MAX,
+		    "\"%s\" is not understood: write %s, from %s to %s%s%s", quoted,
+		    example_of(k), min, max, k->zero && *k->zero ? ", or " : "",
+		    k->zero ? k->zero : "");
+		return -EINVAL;
+	}
+	if (n < k->min || n > k->max) {
+		(void)snprintf(why, SETTING_WHY_MAX,
+		    "%s is out of bounds: write %s, from %s to %s", quoted,
+		    example_of(k), min, max);
+		return -EINVAL;
+	}
+	*field = (uint32_t)n;
+	return 0;
+}
+
+static int
+bool_set(bool *field, const char *text, char *why)
+{
+	char quoted[64];
+	bool yes = strcmp(text, "yes") == 0;
+
+	if (!yes && strcmp(text, "no") != 0) {
+		(void)snprintf(why, SETTING_WHY_MAX, "\"%s\" is neither yes nor no",
+		    log_quote(text, strlen(text), quoted, sizeof(quoted)));
+		return -EINVAL;
+	}
+	*field = yes;
+	return 0;
+}
+
+static int
+word_set(const struct setting *k, void *field, const char *text, char *why)
+{
+	char quoted[64];
+	unsigned i = 0;
+	int n;
+
+	while (k->words[i] != NULL && strcmp(k->words[i], text) != 0)
+		i++;
+	if (k->words[i] != NULL) {
+		/* All enums here are of this size; see the assertion below. */
+		memcpy(field, &i, sizeof(i));
+		return 0;
+	}
+	n = snprintf(why, SETTING_WHY_MAX, "\"%s\" is none of:",
+	    log_quote(text, strlen(text), quoted, sizeof(quoted)));
+	for (i = 0; k->words[i] != NULL; i++)
+		n += snprintf(why + n, SETTING_WHY_MAX - (size_t)n, "%s %s",
+		    i > 0 ? "," : "", k->words[i]);
+	return -EINVAL;
+}
+_Static_assert(sizeof(enum who) == sizeof(unsigned) &&
+		   sizeof(enum slow_policy) == sizeof(unsigned) &&
+		   sizeof(enum feed_source) == sizeof(unsigned),
+    "an enum is set as an unsigned");
+
+/* What a file can hold: an inline comment or a line's end would cut it, and a dump of
+ * the settings would say something else. */
+static const char *
+text_fault(const char *text)
+{
+	size_t len = strlen(text), n;
+
+	for (size_t i = 0; i < len; i += n) {
+		n = utf8_char_len((const unsigned char *)text + i, len - i);
+		if (n == 0)
+			return "it is not UTF-8";
+		if (utf8_is_control((const unsigned char *)text + i, n) &&
+		    text[i] != '\t')
+			return "it holds a control character";
+		if (text[i] == ';' &&
+		    (i == 0 || text[i - 1] == ' ' || text[i - 1] == '\t'))
+			return "a ';' at its start or after a blank begins a comment";
+	}
+	return NULL;
+}
+
+static int
+string_set(const struct setting *k, char **field, const char *text, char *why)
+{
+	const char *fault = text_fault(text);
+	char *copy;
+
+	if (fault == NULL && strlen(text) > STRING_MAX)
+		fault = "it is longer than 160 bytes";
+	if (fault == NULL && k->check != NULL)
+		fault = k->check(text);
+	if (fault != NULL) {
+		/* The text itself is not shown: it may be a URL with a password. */
+		(void)snprintf(why, SETTING_WHY_MAX, "%s", fault);
+		return -EINVAL;
+	}
+	copy = strdup(text);
+	if (copy == NULL)
+		return -ENOMEM;
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+/* Add one word to a list. */
+static int
+word_add(const struct setting *k, char **field, const char *word, size_t len, char *why)
+{
+	size_t have = *field ? strlen(*field) : 0;
+	char text[WORD_LEN_MAX + 1], quoted[64];
+	const char *fault = NULL;
+	char *list;
+
+	if (len > WORD_LEN_MAX || have + 1 + len > LIST_MAX) {
+		fault = len > WORD_LEN_MAX ? "it is longer than 150 bytes"
+					   : "the list is longer than 8 KiB";
+		len = len > WORD_LEN_MAX ? WORD_LEN_MAX : len;
+	}
+	memcpy(text, word, len);
+	text[len] = '\0';
+	if (fault == NULL && k->check != NULL)
+		fault = k->check(text);
+	if (fault != NULL) {
+		(void)snprintf(why, SETTING_WHY_MAX, "\"%s\": %s",
+		    log_quote(text, len, quoted, sizeof(quoted)), fault);
+		return -EINVAL;
+	}
+	list = realloc(*field, have + 1 + len + 1);
+	if (list == NULL)
+		return -ENOMEM;
+	if (have > 0)
+		list[have++] = ' ';
+	memcpy(list + have, text, len + 1);
+	*field = list;
+	return 0;
+}
+
+static int
+list_set(const struct setting *k, char **field, const char *text, char *why)
+{
+	const char *fault = text_fault(text), *word;
+	size_t len;
+	int r = 0;
+
+	if (fault != NULL) {
+		(void)snprintf(why, SETTING_WHY_MAX, "%s", fault);
+		return -EINVAL;
+	}
+	if (*field == NULL) {
+		*field = strdup("");
+		if (*field == NULL)
+			return -ENOMEM;
+	}
+	while (r == 0 && (len = list_next(&text, &word)) > 0)
+		r = word_add(k, field, word, len, why);
+	return r;
+}
+
+/* The options behind a listener's address. Those that ask for nothing are taken. */
+static const char *
+listen_option_fault(const char *word, size_t len)
+{
+	static const char *const harmless[] = {"proxy=no", "tls=no"};
+
+	for (size_t i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++) {
+		if (strlen(harmless[i]) == len && memcmp(harmless[i], word, len) == 0)
+			return NULL;
+	}
+	if (len >= 4 && memcmp(word, "tls=", 4) == 0)
+		return "this version cannot serve TLS: put a TLS proxy in front and "
+		       "leave out tls=";
+	if (len >= 6 && memcmp(word, "proxy=", 6) == 0)
+		return "this version cannot read the PROXY protocol: leave out proxy=";
+	return "behind the address only the options proxy= and tls= can stand";
+}
+
+static const char *
+listen_fault(const struct settings *s, const char *text, struct listen_address *ret)
+{
+	const char *p = text, *word, *why = NULL;
+	size_t len = list_next(&p, &word);
+
+	if (text_fault(text) != NULL || strlen(text) >= sizeof(ret->text))
+		return "write ADDRESS:PORT and options, at most 127 bytes";
+	if (s->nlisten == SETTINGS_LISTENERS_MAX)
+		return "there can be no more than 16 listeners";
+	memcpy(ret->text, text, strlen(text) + 1);
+	if (address_parse(word, len, &ret->addr, &ret->addr_len, &why) < 0)
+		return why;
+	for (unsigned i = 0; i < s->nlisten; i++) {
+		if (s->listen[i].addr_len == ret->addr_len &&
+		    memcmp(&s->listen[i].addr, &ret->addr, ret->addr_len) == 0)
+			return "this address is already listened on";
+	}
+	while (why == NULL && (len = list_next(&p, &word)) > 0)
+		why = listen_option_fault(word, len);
+	return why;
+}
+
+static int
+listen_set(struct settings *s, const char *text, char *why)
+{
+	struct listen_address l = {.addr_len = 0};
+	const char *fault = listen_fault(s, text, &l);
+	char quoted[160];
+
+	if (fault != NULL) {
+		(void)snprintf(why, SETTING_WHY_MAX, "\"%s\": %s",
+		    log_quote(text, strlen(text), quoted, sizeof(quoted)), fault);
+		return -EINVAL;
+	}
+	s->listen[s->nlisten++] = l;
+	return 0;
+}
+
+static void *
+field_of(const struct setting *k, void *base)
+{
+	return (char *)base + k->offset;
+}
+
+int
+setting_set(const struct setting *k, void *base, const char *text, char *why)
+{
+	void *field = field_of(k, base);
+
+	switch (k->type) {
+	case SETTING_BOOL:
+		return bool_set(field, text, why);
+	case SETTING_NUMBER:
+	case SETTING_SIZE:
+	case SETTING_TIME:
+		return number_set(k, field, text, why);
+	case SETTING_WORD:
+		return word_set(k, field, text, why);
+	case SETTING_STRING:
+		return string_set(k, field, text, why);
+	case SETTING_LIST:
+		return list_set(k, field, text, why);
+	case SETTING_LISTEN:
+		break;
+	}
+	return listen_set(base, text, why);
+}
+
+void
+setting_clear(const struct setting *k, void *base)
+{
+	if (k->type == SETTING_LISTEN)
+		((struct settings *)base)->nlisten = 0;
+	else if (k->type == SETTING_LIST && *(char **)field_of(k, base) != NULL)
+		**(char **)field_of(k, base) = '\0';
+}
+
+void
+setting_done(const struct setting *k, void *base)
+{
+	if (k->type == SETTING_STRING || k->type == SETTING_LIST) {
+		free(*(char **)field_of(k, base));
+		*(char **)field_of(k, base) = NULL;
+	}
+}
+
+/* ---- value to text ---- */
+
+static void
+print_number(const struct setting *k, uint32_t n, FILE *out)
+{
+	char text[32];
+
+	if (n == 0 && k->zero != NULL)
+		(void)fputs(k->zero, out);
+	else
+		(void)fputs(amount_print(k, n, text, sizeof(text)), out);
+}
+
+/* Word by word, since a line has an end. No word at all is one empty line: it says
+ * that the list is empty. */
+static void
+print_list(const char *list, const char *before, const char *after, FILE *out)
+{
+	const char *word;
+	size_t len = list_next(&list, &word);
+
+	do {
+		(void)fprintf(out, "%s%.*s%s", before, (int)len, word, after);
+	} while ((len = list_next(&list, &word)) > 0);
+}
+
+static void
+print_listen(const struct settings *s, const char *before, const char *after, FILE *out)
+{
+	for (unsigned i = 0; i < s->nlisten; i++)
+		(void)fprintf(out, "%s%s%s", before, s->listen[i].text, after);
+}
+
+static void
+print_one(const struct setting *k, const void *field, FILE *out)
+{
+	char masked[2 * REDIS_URL_MAX];
+	const char *text;
+	unsigned word;
+
+	switch (k->type) {
+	case SETTING_BOOL:
+		(void)fputs(*(const bool *)field ? "yes" : "no", out);
+		break;
+	case SETTING_WORD:
+		memcpy(&word, field, sizeof(word));
+		(void)fputs(k->words[word], out);
+		break;
+	case SETTING_STRING:
+		text = *(const char *const *)field;
+		(void)fputs(k->check == check_redis
+				? redis_url_mask(text, masked, sizeof(masked))
+				: text,
+		    out);
+		break;
+	default:
+		print_number(k, *(const uint32_t *)field, out);
+	}
+}
+
+void
+setting_print(const struct setting *k, const void *base, const char *before,
+    const char *after, FILE *out)
+{
+	const void *field = (const char *)base + k->offset;
+
+	if (k->type == SETTING_LISTEN) {
+		print_listen(base, before, after, out);
+	} else if (k->type == SETTING_LIST) {
+		print_list(*(const char *const *)field, before, after, out);
+	} else {
+		(void)fputs(before, out);
+		print_one(k, field, out);
+		(void)fputs(after, out);
+	}
+}
