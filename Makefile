@@ -121,27 +121,30 @@ $(obj)/version: FORCE
 	@mkdir -p $(@D)
 	@echo '$(VERSION) $(COMMIT)' | cmp -s - $@ || echo '$(VERSION) $(COMMIT)' >$@
 
-# A unit test links what the programs are made of, without their main().
-unit_objs := $(filter-out %/main.o,$(shared_objs) $(supervisor_objs) $(worker_objs))
-$(bin)/tests/%: tests/unit/%.c $(unit_objs) $(obj)/flags
+# A unit test links what it needs of the programs' parts. Appended, not replaced: two
+# folders may have a file of the same name.
+$(obj)/parts.a: $(filter-out %/main.o,$(shared_objs) $(supervisor_objs) $(worker_objs))
+	@rm -f $@
+	$(Q)ar qcs $@ $^
+$(bin)/tests/%: tests/unit/%.c $(obj)/parts.a $(obj)/flags
 	$(call say,TEST,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $(obj)/$*.test.d $(ALL_LDFLAGS) -o $@ $< \
-		$(filter %.o,$^) $(LIBS) -lcmocka
+		$(obj)/parts.a $(LIBS) -lcmocka
 
 # The same targets that clang's fuzzer drives, fed with the kept seeds and with each
 # cut of them: needs no clang, and works under every sanitizer.
-$(bin)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(unit_objs) $(obj)/flags
+$(bin)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(obj)/parts.a $(obj)/flags
 	$(call say,TEST,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $(obj)/fuzz_$*.test.d $(ALL_LDFLAGS) -o $@ \
-		$(filter %.c,$^) $(filter %.o,$^) $(LIBS)
+		$(filter %.c,$^) $(obj)/parts.a $(LIBS)
 
-build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(unit_objs) $(obj)/flags
+build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(obj)/parts.a $(obj)/flags
 	$(call say,FUZZ,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $(obj)/fuzz_$*.test.d $(ALL_LDFLAGS) \
-		-fsanitize=fuzzer -o $@ $< $(filter %.o,$^) $(LIBS)
+		-fsanitize=fuzzer -o $@ $< $(obj)/parts.a $(LIBS)
 
 -include $(shell find $(obj) -name '*.d' 2>/dev/null)
 

@@ -1,0 +1,227 @@
+/*
+ * wscast.conf(5) against the table of settings: the same keys, defaults, bounds and
+ * words. Reads man/wscast.conf.5, so it runs from the top of the tree.
+ *
+ * In the page, a section is `.Ss [NAME]`, a setting `.It Ic KEY No = Cm DEFAULT`, its
+ * bounds `From MIN to MAX.`, and a word that it knows `.Cm WORD`.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/settings_table.h"
+
+#define PAGE "man/wscast.conf.5"
+#define EXAMPLE "packaging/wscast.conf"
+#define ITEM ".It Ic "
+#define DEFAULT " No ="
+
+static char *
+file_read(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char *text = NULL;
+	size_t size = 0;
+
+	assert_non_null(f);
+	assert_true(getdelim(&text, &size, '\0', f) > 0);
+	(void)fclose(f);
+	return text;
+}
+
+/* A setting's item as text of its own, from its .It line to the next item or list's
+ * end; NULL when the page has none. The caller frees it. */
+static char *
+item_find(const char *page, const struct setting *k)
+{
+	char head[64];
+	const char *section, *item, *end;
+
+	(void)snprintf(head, sizeof(head), "\n.Ss [%s", k->section);
+	section = strstr(page, head);
+	if (section == NULL)
+		return NULL;
+	(void)snprintf(head, sizeof(head), "\n" ITEM "%s" DEFAULT, k->key);
+	item = strstr(section, head);
+	end = strstr(section, "\n.El");
+	if (item == NULL || end == NULL || item > end)
+		return NULL;
+	item++;
+	if (strstr(item, "\n" ITEM) != NULL && strstr(item, "\n" ITEM) < end)
+		end = strstr(item, "\n" ITEM);
+	return strndup(item, (size_t)(end - item));
+}
+
+static bool
+is_amount(const struct setting *k)
+{
+	return k->type == SETTING_NUMBER || k->type == SETTING_SIZE ||
+	       k->type == SETTING_TIME;
+}
+
+/* What the page's amount means, in the setting's own unit. */
+static uint32_t
+amount_of(const struct setting *k, const char *text)
+{
+	char why[SETTING_WHY_MAX];
+	struct setting field = *k;
+	uint32_t n = 0;
+
+	field.offset = 0;
+	field.min = 0;
+	field.max = UINT32_MAX;
+	assert_int_equal(setting_set(&field, &n, text, why), 0);
+	return n;
+}
+
+static void
+test_man_each_setting_has_its_item(void **state)
+{
+	for (size_t i = 0; i < settings_table_len; i++) {
+		char *item = item_find(*state, &settings_table[i]);
+
+		if (item == NULL)
+			fail_msg("%s.%s is not in " PAGE, settings_table[i].section,
+			    settings_table[i].key);
+		free(item);
+	}
+}
+
+static void
+test_man_has_no_other_item(void **state)
+{
+	size_t items = 0;
+
+	for (const char *p = *state; (p = strstr(p, "\n" ITEM)) != NULL; p++)
+		items++;
+	assert_int_equal(items, settings_table_len);
+}
+
+static void
+test_man_defaults_are_the_tables(void **state)
+{
+	for (size_t i = 0; i < settings_table_len; i++) {
+		const struct setting *k = &settings_table[i];
+		char *item = item_find(*state, k), want[128];
+
+		assert_non_null(item);
+		(void)snprintf(want, sizeof(want), ITEM "%s" DEFAULT "%s%s", k->key,
+		    *k->fallback ? " Cm " : "", k->fallback);
+		*strchr(item, '\n') = '\0';
+		assert_string_equal(item, want);
+		free(item);
+	}
+}
+
+static void
+test_man_bounds_are_the_tables(void **state)
+{
+	for (size_t i = 0; i < settings_table_len; i++) {
+		const struct setting *k = &settings_table[i];
+		char *item = item_find(*state, k), min[32], max[32];
+		const char *bounds;
+
+		assert_non_null(item);
+		bounds = strstr(item, "\nFrom ");
+		assert_int_equal(bounds != NULL, is_amount(k));
+		if (bounds != NULL) {
+			assert_int_equal(
+			    sscanf(bounds, "\nFrom %31s to %31[^.]", min, max), 2);
+			assert_int_equal(amount_of(k, min), k->min);
+			assert_int_equal(amount_of(k, max), k->max);
+		}
+		free(item);
+	}
+}
+
+static void
+test_man_names_each_word(void **state)
+{
+	for (size_t i = 0; i < settings_table_len; i++) {
+		const struct setting *k = &settings_table[i];
+		char *item = item_find(*state, k), want[64];
+
+		assert_non_null(item);
+		for (size_t j = 0; k->words != NULL && k->words[j] != NULL; j++) {
+			(void)snprintf(want, sizeof(want), "\n.Cm %s", k->words[j]);
+			if (strstr(item, want) == NULL)
+				fail_msg("%s: no word %s", k->key, k->words[j]);
+		}
+		free(item);
+	}
+}
+
+/* Make `;key = value` lines count; a comment has a blank behind its semicolon. */
+static void
+uncomment(char *text)
+{
+	char *out = text;
+
+	for (const char *p = text; *p != '\0'; p++) {
+		bool comments = *p == ';' && (p == text || p[-1] == '\n');
+
+		if (!comments || p[1] == ' ')
+			*out++ = *p;
+	}
+	*out = '\0';
+}
+
+/* The example file is right, and its commented lines are, too: they set defaults. */
+static void
+test_man_example_file_sets_defaults_alone(void **state)
+{
+	struct faults faults = {.n = 0};
+	struct settings *defaults = NULL, *set = NULL;
+	char *text = file_read(EXAMPLE), *a, *b;
+
+	uncomment(text);
+	assert_int_equal(settings_load(NULL, NULL, 0, &defaults, &faults), 0);
+	if (settings_parse(text, strlen(text), &set, &faults) < 0)
+		fail_msg("%s", faults.n > 0 ? faults.line[0] : "no memory");
+	a = settings_dump(defaults);
+	b = settings_dump(set);
+	assert_non_null(a);
+	assert_non_null(b);
+	assert_string_equal(a, b);
+	free(a);
+	free(b);
+	free(text);
+	settings_free(defaults);
+	settings_free(set);
+	faults_done(&faults);
+}
+
+static int
+page_read(void **state)
+{
+	*state = file_read(PAGE);
+	return 0;
+}
+
+static int
+page_free(void **state)
+{
+	free(*state);
+	return 0;
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_man_each_setting_has_its_item),
+	    cmocka_unit_test(test_man_has_no_other_item),
+	    cmocka_unit_test(test_man_defaults_are_the_tables),
+	    cmocka_unit_test(test_man_bounds_are_the_tables),
+	    cmocka_unit_test(test_man_names_each_word),
+	    cmocka_unit_test(test_man_example_file_sets_defaults_alone),
+	};
+
+	return cmocka_run_group_tests(tests, page_read, page_free);
+}
