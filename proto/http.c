@@ -1,0 +1,861 @@
+#include "proto/http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "proto/address.h"
+#include "proto/base64.h"
+#include "proto/glob.h"
+
+#define ORIGIN_MAX 300
+#define WEBSOCKET_GUID "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" /* RFC 6455 §1.3 */
+
+bool
+slice_is(struct slice s, const char *text)
+{
+	return s.len == strlen(text) && memcmp(s.p ? s.p : "", text, s.len) == 0;
+}
+
+bool
+slice_is_nocase(struct slice s, const char *text)
+{
+	return s.len == strlen(text) && strncasecmp(s.p ? s.p : "", text, s.len) == 0;
+}
+
+static bool
+refuse(struct http_fault *f, unsigned status, const char *message)
+{
+	*f = (struct http_fault){.status = status, .message = message};
+	return false;
+}
+
+/* ---- characters ---- */
+
+static bool
+is_alnum(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+	       (c >= 'A' && c <= 'Z');
+}
+
+/* RFC 9110 §5.6.2 */
+static bool
+is_token(struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		if (!is_alnum(s.p[i]) &&
+		    (s.p[i] == '\0' || strchr("!#$%&'*+-.^_`|~", s.p[i]) == NULL))
+			return false;
+	}
+	return s.len > 0;
+}
+
+static int
+hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)(c | 0x20);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool
+is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+static struct slice
+trim(const char *p, const char *end)
+{
+	while (p < end && is_blank(*p))
+		p++;
+	while (p < end && is_blank(end[-1]))
+		end--;
+	return (struct slice){p, (size_t)(end - p)};
+}
+
+/* ---- lines ---- */
+
+enum line { LINE_MORE, LINE_WHOLE, LINE_BROKEN, LINE_LONG };
+
+/* Find the CRLF that ends the line at p. Bytes are judged one by one, in order: what a
+ * part of the line is refused for, the whole is refused for, too. */
+static enum line
+line_end(const char *p, size_t len, size_t max, struct slice *ret_line)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)p[i];
+
+		if (c == '\r') {
+			if (i + 1 == len)
+				return LINE_MORE;
+			if (p[i + 1] != '\n')
+				return LINE_BROKEN;
+			*ret_line = (struct slice){p, i};
+			return LINE_WHOLE;
+		}
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return LINE_BROKEN;
+		if (i == max)
+			return LINE_LONG;
+	}
+	return LINE_MORE;
+}
+
+/* ---- the first line ---- */
+
+/* Every '%' with its two digits, no NUL made of them, and nothing that a URL cannot
+ * hold. Browsers leave some characters as they are that RFC 3986 would encode, like
+ * '|': these are taken. */
+static bool
+is_encoded(struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c <= 0x20 || c >= 0x7f || c == '#')
+			return false;
+		if (c != '%')
+			continue;
+		if (s.len - i < 3 || hex_value(s.p[i + 1]) < 0 ||
+		    hex_value(s.p[i + 2]) < 0 ||
+		    (s.p[i + 1] == '0' && s.p[i + 2] == '0'))
+			return false;
+		i += 2;
+	}
+	return true;
+}
+
+/* A host and port: no user, no path, nothing that could end a line of a log. */
+static bool
+is_authority(struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		if (!is_alnum(s.p[i]) &&
+		    (s.p[i] == '\0' || strchr("-._~:[]", s.p[i]) == NULL))
+			return false;
+	}
+	return s.len > 0;
+}
+
+/* Bytes of "scheme://" at the start of an absolute target, 0 when it has none. */
+static size_t
+scheme_len(struct slice target)
+{
+	static const char *const schemes[] = {"http://", "https://", "ws://", "wss://"};
+
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+		size_t len = strlen(schemes[i]);
+
+		if (target.len > len && strncasecmp(target.p, schemes[i], len) == 0)
+			return len;
+	}
+	return 0;
+}
+
+static bool
+parse_target(struct slice target, struct http_request *r, struct http_fault *f)
+{
+	size_t scheme = scheme_len(target);
+	const char *end = target.p + target.len, *p = target.p + scheme, *question;
+
+	if (!is_encoded(target))
+		return refuse(
+		    f, 400, "The request's target is not properly percent-encoded.");
+	if (scheme > 0) {
+		r->host.p = p;
+		while (p < end && *p != '/' && *p != '?')
+			p++;
+		r->host.len = (size_t)(p - r->host.p);
+		if (!is_authority(r->host))
+			return refuse(
+			    f, 400, "The request's target has no proper host.");
+	}
+	if (scheme > 0 && p == end) {
+		r->path = (struct slice){"/", 1};
+		return true;
+	}
+	if (*p != '/')
+		return refuse(f, 400, "The request's target must begin with '/'.");
+	question = memchr(p, '?', (size_t)(end - p));
+	r->path = (struct slice){p, (size_t)((question ? question : end) - p)};
+	if (question)
+		r->query = (struct slice){question + 1, (size_t)(end - question - 1)};
+	return true;
+}
+
+static bool
+parse_method(
+    struct slice method, unsigned methods, struct http_request *r, struct http_fault *f)
+{
+	unsigned m = slice_is(method, "GET")    ? HTTP_GET
+		     : slice_is(method, "HEAD") ? HTTP_HEAD
+		     : slice_is(method, "POST") ? HTTP_POST
+						: 0;
+
+	if (m & methods) {
+		r->method = (enum http_method)m;
+		return true;
+	}
+	refuse(f, 405, "This method is not served here; see the header Allow.");
+	f->allow = methods;
+	return false;
+}
+
+static bool
+parse_version(struct slice version, struct http_fault *f)
+{
+	if (slice_is(version, "HTTP/1.1"))
+		return true;
+	if (version.len == 8 && memcmp(version.p, "HTTP/", 5) == 0 &&
+	    version.p[5] >= '0' && version.p[5] <= '9' && version.p[6] == '.' &&
+	    version.p[7] >= '0' && version.p[7] <= '9')
+		return refuse(f, 505, "Only HTTP/1.1 is spoken here.");
+	return refuse(f, 400, "The request's first line must end with HTTP/1.1.");
+}
+
+/* METHOD SP TARGET SP VERSION, with one blank each. */
+static bool
+parse_first(
+    struct slice line, unsigned methods, struct http_request *r, struct http_fault *f)
+{
+	const char *end = line.p + line.len;
+	const char *a = memchr(line.p, ' ', line.len);
+	const char *b = a ? memchr(a + 1, ' ', (size_t)(end - a - 1)) : NULL;
+	struct slice method;
+
+	if (b == NULL || b == a + 1)
+		return refuse(f, 400,
+		    "The first line must be a request: GET /ws HTTP/1.1. (If this "
+		    "is TLS, it belongs to another port.)");
+	method = (struct slice){line.p, (size_t)(a - line.p)};
+	if (!is_token(method))
+		return refuse(f, 400, "The request's method is broken.");
+	/* The version first: the preface of HTTP/2 is told what is wrong with it. */
+	return parse_version((struct slice){b + 1, (size_t)(end - b - 1)}, f) &&
+	       parse_method(method, methods, r, f) &&
+	       parse_target((struct slice){a + 1, (size_t)(b - a - 1)}, r, f);
+}
+
+/* ---- headers ---- */
+
+static bool
+parse_header(struct slice line, struct http_header *ret, struct http_fault *f)
+{
+	const char *end = line.p + line.len;
+	const char *colon = memchr(line.p, ':', line.len);
+
+	if (is_blank(line.p[0]))
+		return refuse(f, 400, "A header may not go on in the next line.");
+	ret->name = (struct slice){line.p, colon ? (size_t)(colon - line.p) : 0};
+	if (!is_token(ret->name))
+		return refuse(
+		    f, 400, "A header must be NAME: VALUE, without blanks in NAME.");
+	ret->value = trim(colon + 1, end);
+	return true;
+}
+
+/* Keep one of those that may come only once. Returns false when it is the second. */
+static bool
+keep_single(struct slice *field, struct slice value, struct http_fault *f)
+{
+	if (field->p != NULL)
+		return refuse(f, 400, "A header that can come only once came twice.");
+	*field = value;
+	return true;
+}
+
+static bool
+parse_length(struct slice v, struct http_request *r, struct http_fault *f)
+{
+	uint64_t n = 0;
+
+	if (v.len == 0 || v.len > 18)
+		return refuse(f, 400, "Content-Length must be a number.");
+	for (size_t i = 0; i < v.len; i++) {
+		if (v.p[i] < '0' || v.p[i] > '9')
+			return refuse(f, 400, "Content-Length must be a number.");
+		n = n * 10 + (uint64_t)(v.p[i] - '0');
+	}
+	if (n > 0 && r->method != HTTP_POST)
+		return refuse(f, 400, "This request cannot have a body.");
+	r->content_length = n;
+	return true;
+}
+
+/* What is looked at while parsing: host is that of the Host header, since the request
+ * may have one in its target. */
+struct singles {
+	struct slice host, length;
+};
+
+static bool
+note_header(const struct http_header *h, struct singles *s, struct http_request *r,
+    struct http_fault *f)
+{
+	struct {
+		const char *name;
+		struct slice *field;
+	} single[] = {{"Host", &s->host}, {"Content-Length", &s->length},
+	    {"Origin", &r->origin}, {"Authorization", &r->authorization},
+	    {"Sec-WebSocket-Key", &r->key}, {"Sec-WebSocket-Version", &r->version}};
+
+	if (slice_is_nocase(h->name, "Transfer-Encoding"))
+		return refuse(f, 400, "This request cannot have a chunked body.");
+	if (slice_is_nocase(h->name, "Sec-WebSocket-Extensions") &&
+	    r->extensions.p == NULL)
+		r->extensions = h->value;
+	for (size_t i = 0; i < sizeof(single) / sizeof(single[0]); i++) {
+		if (slice_is_nocase(h->name, single[i].name))
+			return keep_single(single[i].field, h->value, f);
+	}
+	return true;
+}
+
+static bool
+list_has(const struct http_request *r, const char *name, const char *word)
+{
+	struct http_list l;
+	struct slice item;
+
+	http_list_begin(&l, r, name);
+	while (http_list_next(&l, &item)) {
+		if (slice_is_nocase(item, word))
+			return true;
+	}
+	return false;
+}
+
+/* The head is whole: what its headers say together. */
+static bool
+finish(const struct singles *s, struct http_request *r, struct http_fault *f)
+{
+	if (s->host.p == NULL)
+		return refuse(f, 400, "The header Host is missing.");
+	if (!is_authority(s->host))
+		return refuse(f, 400, "The header Host must be HOST or HOST:PORT.");
+	/* RFC 9112 §3.2.2: an absolute target's host counts, not the header. */
+	if (r->host.p == NULL)
+		r->host = s->host;
+	if (s->length.p != NULL && !parse_length(s->length, r, f))
+		return false;
+	r->upgrade =
+	    list_has(r, "Connection", "upgrade") && list_has(r, "Upgrade", "websocket");
+	return true;
+}
+
+static enum http_result
+bad_line(enum line l, bool first, struct http_fault *f)
+{
+	if (l == LINE_BROKEN)
+		refuse(f, 400,
+		    "The request holds a control character, or a line that does not "
+		    "end with CR LF.");
+	else if (first)
+		refuse(f, 414, "The request's target is too long: shorten it.");
+	else
+		refuse(f, 431, "The request's head is longer than 8192 bytes.");
+	return HTTP_BAD;
+}
+
+enum http_result
+http_parse(const char *buf, size_t len, unsigned methods,
+    struct http_request *ret_request, struct http_fault *ret_fault)
+{
+	struct singles s = {.host = {.p = NULL}};
+	struct http_request *r = ret_request;
+	bool cut = len > HTTP_HEAD_MAX;
+	struct slice text;
+	enum line line;
+	size_t pos;
+
+	memset(r, 0, offsetof(struct http_request, header));
+	len = cut ? HTTP_HEAD_MAX : len;
+	line = line_end(buf, len, HTTP_LINE_MAX, &text);
+	if (line == LINE_MORE)
+		return HTTP_MORE;
+	if (line != LINE_WHOLE)
+		return bad_line(line, true, ret_fault);
+	if (!parse_first(text, methods, r, ret_fault))
+		return HTTP_BAD;
+	for (pos = text.len + 2;; pos += text.len + 2) {
+		line = line_end(buf + pos, len - pos, HTTP_HEAD_MAX, &text);
+		if (line == LINE_MORE && len == HTTP_HEAD_MAX)
+			line = LINE_LONG;
+		if (line == LINE_MORE)
+			return HTTP_MORE;
+		if (line != LINE_WHOLE)
+			return bad_line(line, false, ret_fault);
+		if (text.len == 0)
+			break;
+		if (r->nheaders == HTTP_HEADERS_MAX) {
+			refuse(ret_fault, 431, "The request has more than 64 headers.");
+			return HTTP_BAD;
+		}
+		if (!parse_header(text, &r->header[r->nheaders], ret_fault) ||
+		    !note_header(&r->header[r->nheaders++], &s, r, ret_fault))
+			return HTTP_BAD;
+	}
+	r->len = pos + 2;
+	return finish(&s, r, ret_fault) ? HTTP_WHOLE : HTTP_BAD;
+}
+
+/* ---- the handshake ---- */
+
+/* 16 bytes in base64: 22 characters and "==". Bits that no byte holds may be set, as
+ * in the RFC's own example. */
+static bool
+key_ok(struct slice key)
+{
+	if (key.len != HTTP_KEY_LEN || key.p[22] != '=' || key.p[23] != '=')
+		return false;
+	for (size_t i = 0; i < 22; i++) {
+		if (!is_alnum(key.p[i]) && key.p[i] != '+' && key.p[i] != '/')
+			return false;
+	}
+	return true;
+}
+
+bool
+http_is_handshake(const struct http_request *r, struct http_fault *ret_fault)
+{
+	struct http_list l;
+	struct slice item;
+
+	if (r->method != HTTP_GET) {
+		refuse(ret_fault, 405, "A WebSocket is opened with GET.");
+		ret_fault->allow = HTTP_GET;
+		return false;
+	}
+	if (!r->upgrade)
+		return refuse(ret_fault, 426,
+		    "This is a WebSocket: connect with Connection: Upgrade and "
+		    "Upgrade: websocket. (A proxy in between must pass both on.)");
+	if (!slice_is(r->version, "13"))
+		return refuse(
+		    ret_fault, 426, "Sec-WebSocket-Version must be 13, once.");
+	if (!key_ok(r->key))
+		return refuse(
+		    ret_fault, 400, "Sec-WebSocket-Key must be 16 bytes in base64.");
+	http_list_begin(&l, r, "Sec-WebSocket-Protocol");
+	while (http_list_next(&l, &item)) {
+		if (!is_token(item))
+			return refuse(ret_fault, 400,
+			    "Sec-WebSocket-Protocol must be a list of tokens.");
+	}
+	return true;
+}
+
+/* ---- what is in a request ---- */
+
+struct slice
+http_header(const struct http_request *r, const char *name)
+{
+	for (unsigned i = 0; i < r->nheaders; i++) {
+		if (slice_is_nocase(r->header[i].name, name))
+			return r->header[i].value;
+	}
+	return (struct slice){NULL, 0};
+}
+
+void
+http_list_begin(struct http_list *l, const struct http_request *r, const char *name)
+{
+	*l = (struct http_list){.request = r, .name = name};
+}
+
+bool
+http_list_next(struct http_list *l, struct slice *ret_item)
+{
+	for (;;) {
+		const char *comma;
+		struct slice item;
+
+		if (l->p == l->end) {
+			const struct http_header *h;
+
+			if (l->line == l->request->nheaders)
+				return false;
+			h = &l->request->header[l->line++];
+			if (!slice_is_nocase(h->name, l->name))
+				continue;
+			l->p = h->value.p;
+			l->end = h->value.p + h->value.len;
+			continue;
+		}
+		comma = memchr(l->p, ',', (size_t)(l->end - l->p));
+		item = trim(l->p, comma ? comma : l->end);
+		l->p = comma ? comma + 1 : l->end;
+		/* RFC 9110 §5.6.1.2: empty items are passed over. */
+		if (item.len > 0) {
+			*ret_item = item;
+			return true;
+		}
+	}
+}
+
+void
+http_query_begin(struct http_query *q, const struct http_request *r)
+{
+	q->p = r->query.p;
+	q->end = r->query.p ? r->query.p + r->query.len : NULL;
+}
+
+bool
+http_query_next(struct http_query *q, struct slice *ret_name, struct slice *ret_value)
+{
+	while (q->p != q->end) {
+		const char *begin = q->p;
+		const char *end = memchr(begin, '&', (size_t)(q->end - begin));
+		const char *equals;
+
+		q->p = end ? end + 1 : q->end;
+		end = end ? end : q->end;
+		if (begin == end)
+			continue;
+		equals = memchr(begin, '=', (size_t)(end - begin));
+		equals = equals ? equals : end;
+		*ret_name = (struct slice){begin, (size_t)(equals - begin)};
+		begin = equals < end ? equals + 1 : end;
+		*ret_value = (struct slice){begin, (size_t)(end - begin)};
+		return true;
+	}
+	return false;
+}
+
+ptrdiff_t
+http_decode(struct slice s, bool plus, char *out, size_t size)
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < s.len; i++) {
+		char c = s.p[i];
+
+		if (len + 1 >= size)
+			return -EMSGSIZE;
+		if (c == '%' && s.len - i >= 3) {
+			c = (char)(hex_value(s.p[i + 1]) << 4 | hex_value(s.p[i + 2]));
+			i += 2;
+		} else if (c == '+' && plus) {
+			c = ' ';
+		}
+		out[len++] = c;
+	}
+	if (size == 0)
+		return -EMSGSIZE;
+	out[len] = '\0';
+	return (ptrdiff_t)len;
+}
+
+bool
+http_name_is(struct slice name, const char *text)
+{
+	char buf[64];
+	ptrdiff_t len = http_decode(name, true, buf, sizeof(buf));
+
+	return len >= 0 && slice_is((struct slice){buf, (size_t)len}, text);
+}
+
+/* ---- origin ---- */
+
+/* A host without the port that its scheme implies. */
+static struct slice
+without_port(struct slice host, bool https)
+{
+	const char *port = https ? ":443" : ":80";
+	size_t len = strlen(port);
+
+	if (host.len > len && memcmp(host.p + host.len - len, port, len) == 0)
+		host.len -= len;
+	return host;
+}
+
+static bool
+same_host(struct slice authority, bool https, struct slice host)
+{
+	authority = without_port(authority, https);
+	host = without_port(host, https);
+	return authority.len == host.len &&
+	       strncasecmp(authority.p, host.p, host.len) == 0;
+}
+
+/* The host of an authority, without its port. A ':' within brackets is none. */
+static size_t
+host_len(struct slice authority)
+{
+	const char *colon = memrchr(authority.p, ':', authority.len);
+	const char *bracket = memrchr(authority.p, ']', authority.len);
+
+	return colon && (bracket == NULL || colon > bracket)
+		   ? (size_t)(colon - authority.p)
+		   : authority.len;
+}
+
+/* origin: NUL-terminated, lower case; authority: a part of it, or absent. */
+static bool
+origin_listed(const char *origins, const char *origin, struct slice authority)
+{
+	char glob[ORIGIN_MAX];
+	const char *word;
+	size_t len;
+
+	while ((len = list_next(&origins, &word)) > 0) {
+		if (len >= sizeof(glob))
+			continue;
+		memcpy(glob, word, len);
+		glob[len] = '\0';
+		if (strcmp(glob, "*") == 0 || strcmp(glob, origin) == 0)
+			return true;
+		if (authority.p == NULL) /* "null" and the like match no glob */
+			continue;
+		if (strstr(glob, "://") != NULL
+			? glob_match(glob, origin, strlen(origin))
+			: glob_match(glob, authority.p, host_len(authority)))
+			return true;
+	}
+	return false;
+}
+
+static void
+lower(char *out, struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		out[i] =
+		    s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i];
+	out[s.len] = '\0';
+}
+
+bool
+http_origin_ok(const char *origins, const struct http_request *r)
+{
+	struct slice authority = {NULL, 0};
+	char origin[ORIGIN_MAX];
+	const char *slashes;
+	bool https;
+
+	if (r->origin.p == NULL)
+		return true;
+	if (r->origin.len >= sizeof(origin))
+		return false;
+	lower(origin, r->origin);
+	https = strncmp(origin, "https:", 6) == 0;
+	slashes = strstr(origin, "://");
+	if (slashes != NULL)
+		authority = (struct slice){slashes + 3, strlen(slashes + 3)};
+	/* Else a path could make https://evil.example/.good.example match a glob. */
+	if (authority.p != NULL && !is_authority(authority))
+		return false;
+	if (*origins == '\0')
+		return authority.p != NULL && same_host(authority, https, r->host);
+	return origin_listed(origins, origin, authority);
+}
+
+/* ---- the client behind proxies ---- */
+
+/* ADDRESS, [ADDRESS], ADDRESS:PORT or [ADDRESS]:PORT. */
+static bool
+parse_forwarded(struct slice s, int *ret_family, unsigned char addr[16])
+{
+	struct sockaddr_storage ss;
+	const char *why = NULL;
+	struct network n;
+	socklen_t len;
+
+	if (s.len > 2 && s.p[0] == '[' && s.p[s.len - 1] == ']') {
+		s.p++;
+		s.len -= 2;
+	}
+	if (memchr(s.p, '/', s.len) == NULL && network_parse(s.p, s.len, &n) == 0) {
+		*ret_family = n.family;
+		memcpy(addr, n.addr, sizeof(n.addr));
+		return true;
+	}
+	if (address_parse(s.p, s.len, &ss, &len, &why) < 0)
+		return false;
+	*ret_family = ss.ss_family;
+	if (ss.ss_family == AF_INET)
+		memcpy(addr, &((struct sockaddr_in *)&ss)->sin_addr, 4);
+	else
+		memcpy(addr, &((struct sockaddr_in6 *)&ss)->sin6_addr, 16);
+	return true;
+}
+
+void
+http_client_address(const struct http_request *r, const char *trusted, int *family,
+    unsigned char addr[16])
+{
+	unsigned char item_addr[16], peer[16];
+	int item_family, peer_family = *family;
+	bool chain = false; /* what is in addr came from the list */
+	struct http_list l;
+	struct slice item;
+
+	if (!network_list_has(trusted, *family, addr))
+		return;
+	memcpy(peer, addr, sizeof(peer));
+	http_list_begin(&l, r, "X-Forwarded-For");
+	/* From the left: each address that is no proxy's hides those before it, and
+	 * so does one that cannot be read, which leaves the peer until the next. */
+	while (http_list_next(&l, &item)) {
+		if (!parse_forwarded(item, &item_family, item_addr)) {
+			*family = peer_family;
+			memcpy(addr, peer, sizeof(peer));
+			chain = false;
+		} else if (!chain ||
+			   !network_list_has(trusted, item_family, item_addr)) {
+			*family = item_family;
+			memcpy(addr, item_addr, item_family == AF_INET ? 4 : 16);
+			chain = true;
+		}
+	}
+}
+
+/* ---- replies ---- */
+
+int
+http_accept_key(struct slice key, char out[HTTP_ACCEPT_LEN + 1])
+{
+	char text[HTTP_KEY_LEN + sizeof(WEBSOCKET_GUID)];
+	unsigned char digest[SHA_DIGEST_LENGTH];
+
+	if (key.len != HTTP_KEY_LEN)
+		return -EIO;
+	memcpy(text, key.p, HTTP_KEY_LEN);
+	memcpy(text + HTTP_KEY_LEN, WEBSOCKET_GUID, sizeof(WEBSOCKET_GUID));
+	if (SHA1((const unsigned char *)text, sizeof(text) - 1, digest) == NULL)
+		return -EIO;
+	out[base64_put(digest, sizeof(digest), out)] = '\0';
+	return 0;
+}
+
+ptrdiff_t
+http_upgrade_reply(const struct http_request *r, const char *protocol,
+    const char *extensions, char *out)
+{
+	char accept_key[HTTP_ACCEPT_LEN + 1];
+	int n = http_accept_key(r->key, accept_key);
+
+	if (n < 0)
+		return n;
+	n = snprintf(out, HTTP_REPLY_MAX,
+	    "HTTP/1.1 101 Switching Protocols\r\n"
+	    "Upgrade: websocket\r\n"
+	    "Connection: Upgrade\r\n"
+	    "Sec-WebSocket-Accept: %s\r\n"
+	    "%s%s%s%s%s%s\r\n",
+	    accept_key, protocol ? "Sec-WebSocket-Protocol: " : "",
+	    protocol ? protocol : "", protocol ? "\r\n" : "",
+	    extensions ? "Sec-WebSocket-Extensions: " : "",
+	    extensions ? extensions : "", extensions ? "\r\n" : "");
+	return n < HTTP_REPLY_MAX ? n : -EMSGSIZE;
+}
+
+static const char *
+status_text(unsigned status)
+{
+	static const struct {
+		unsigned status;
+		const char *text;
+	} known[] = {{200, "OK"}, {400, "Bad Request"}, {401, "Unauthorized"},
+	    {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
+	    {408, "Request Timeout"}, {413, "Content Too Large"}, {414, "URI Too Long"},
+	    {426, "Upgrade Required"}, {429, "Too Many Requests"},
+	    {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
+	    {503, "Service Unavailable"}, {505, "HTTP Version Not Supported"}};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (known[i].status == status)
+			return known[i].text;
+	}
+	return "Refused";
+}
+
+/* Headers that only this status has, each with its CRLF. */
+static void
+put_extra(const struct http_fault *f, char *out, size_t size)
+{
+	out[0] = '\0';
+	switch (f->status) {
+	case 401:
+		(void)snprintf(out, size, "WWW-Authenticate: Bearer\r\n");
+		break;
+	case 405:
+		(void)snprintf(out, size, "Allow: %s%s%s%s%s\r\n",
+		    f->allow & HTTP_GET ? "GET" : "",
+		    f->allow & HTTP_GET && f->allow & ~HTTP_GET ? ", " : "",
+		    f->allow & HTTP_HEAD ? "HEAD" : "",
+		    f->allow & HTTP_HEAD && f->allow & HTTP_POST ? ", " : "",
+		    f->allow & HTTP_POST ? "POST" : "");
+		break;
+	case 426:
+		(void)snprintf(
+		    out, size, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+		break;
+	default:
+		if (f->retry_s > 0)
+			(void)snprintf(out, size, "Retry-After: %u\r\n", f->retry_s);
+	}
+}
+
+static size_t
+put_head(
+    unsigned status, const char *type, size_t body_len, const char *extra, char *out)
+{
+	/* RFC 9110 §7.8: who sends Upgrade names it in Connection. */
+	int n = snprintf(out, HTTP_REPLY_MAX,
+	    "HTTP/1.1 %u %s\r\n"
+	    "Content-Type: %.100s\r\n"
+	    "Content-Length: %zu\r\n"
+	    "Cache-Control: no-store\r\n"
+	    "X-Content-Type-Options: nosniff\r\n"
+	    "Connection: close%s\r\n"
+	    "%s\r\n",
+	    status, status_text(status), type, body_len,
+	    status == 426 ? ", Upgrade" : "", extra);
+
+	return (size_t)n;
+}
+
+size_t
+http_error_reply(const struct http_fault *f, char *out)
+{
+	size_t len = strlen(f->message), head;
+	char extra[128];
+
+	/* What the head takes is far less than the other half. */
+	if (len > HTTP_REPLY_MAX / 2)
+		len = HTTP_REPLY_MAX / 2;
+	put_extra(f, extra, sizeof(extra));
+	head = put_head(f->status, "text/plain; charset=utf-8", len + 1, extra, out);
+	memcpy(out + head, f->message, len);
+	out[head + len] = '\n';
+	return head + len + 1;
+}
+
+size_t
+http_reply_head(unsigned status, const char *type, size_t body_len, char *out)
+{
+	return put_head(status, type, body_len, "", out);
+}
+
+ptrdiff_t
+http_text_reply(unsigned status, const char *type, const void *body, size_t body_len,
+    bool head, char *out, size_t size)
+{
+	char buf[HTTP_REPLY_MAX];
+	size_t len = http_reply_head(status, type, body_len, buf);
+	size_t tail = head ? 0 : body_len;
+
+	if (len > size || tail > size - len)
+		return -EMSGSIZE;
+	memcpy(out, buf, len);
+	if (tail > 0)
+		memcpy(out + len, body, tail);
+	return (ptrdiff_t)(len + tail);
+}
