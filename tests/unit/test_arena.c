@@ -230,7 +230,7 @@ test_arena_mark_takes_the_block_again(void **state)
 	arena_ref one = arena_alloc(f->arena, 100), two = arena_alloc(f->arena, 5000);
 	struct arena *next;
 
-	strcpy(arena_at(f->arena, two), "still here");
+	memcpy(arena_at(f->arena, two), "still here", sizeof("still here"));
 	assert_int_equal(arena_new(f->base, LEN, &next), 0);
 	assert_int_equal(arena_mark(next, two), 0);
 	assert_int_equal(arena_used(next), 8192);
@@ -296,9 +296,8 @@ test_arena_mark_overlap_refused(void **state)
 	arena_ref inner = arena_alloc(f->arena, 20), outer;
 	struct arena *next, *third;
 
-	/* `inner` is not referenced; its successor gives its place out in a large
-	 * block, whose owner leaves the old head behind. */
-	inner = arena_alloc(f->arena, 20);
+	/* Neither is referenced; the successor gives their place out in a large block,
+	 * whose owner leaves the old head of `inner` behind. */
 	assert_int_equal(arena_new(f->base, LEN, &next), 0);
 	outer = arena_alloc(next, 4000);
 	assert_int_equal(outer, first);

@@ -101,7 +101,7 @@ test_table_open_finds_what_was_there(void **state)
 
 	f->table.slots[SLOTS - 1].fd = 77;
 	f->table.channels[CHANNELS - 1].directory = 88;
-	strcpy((char *)f->table.arena + ARENA - 10, "the end");
+	memcpy((char *)f->table.arena + ARENA - 10, "the end", sizeof("the end"));
 	assert_int_equal(table_open(f->fd, true, &next), 0);
 	assert_int_equal(next.slots[SLOTS - 1].fd, 77);
 	assert_int_equal(next.channels[CHANNELS - 1].directory, 88);
