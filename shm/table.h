@@ -99,8 +99,11 @@ struct slot {
 	uint16_t listener;   /* which of the settings' listeners took it */
 	uint16_t close_code; /* told to the client, or 0 */
 	uint32_t tx_accept;  /* tx when it was accepted: nothing was sent yet */
-	uint32_t rate_ms; /* message_rate: when its bucket is full again, wheel's ms */
-	uint8_t spare[12];
+	/* limits.message_rate and a rule's rate: when the bucket is full again, in
+	 * 1/64 ms of the wheel's time, mod 2^32. */
+	uint32_t message_at;
+	uint32_t publish_at;
+	uint8_t spare[8];
 };
 _Static_assert(sizeof(struct slot) == 128, "two cache lines");
 

@@ -24,8 +24,17 @@ int clients_new(struct worker *w, struct clients **ret)
     __attribute__((warn_unused_result));
 void clients_free(struct worker *w, struct clients *c);
 
-/* Start or stop to listen for new connections on all of our listeners. */
+/* The listeners are LAUNCH_LISTENERS and on; said before the first clients_accept(). */
+void clients_listen(struct worker *w, unsigned nlisteners);
+
+/* Start or stop to take new connections from all of our listeners. */
 void clients_accept(struct worker *w, bool on);
+
+/* Before a planned restart: read on only from those who are inside a message. */
+void clients_finish(struct worker *w);
+
+/* The deadlines that have passed; once in a tick. */
+void clients_tick(struct worker *w);
 
 /* A new slot for an accepted socket (non-blocking), in SLOT_HANDSHAKE, watched. On
  * failure the fd is closed, with 503 where that can be said. */
@@ -49,6 +58,10 @@ void client_close(struct worker *w, uint32_t slot, enum client_end why);
 /* The socket took all that was queued (called by out.c when a connection with
  * SLOT_HANGUP or in SLOT_CLOSING has nothing left to send). */
 void client_flushed(struct worker *w, uint32_t slot);
+
+/* The parser that reader.c has for a connection inside a message, or NULL. */
+struct reader *client_reader(const struct worker *w, uint32_t slot);
+void client_set_reader(struct worker *w, uint32_t slot, struct reader *r);
 
 /* The connection is open (handshake done): counters, demand, ping timer. */
 void client_opened(struct worker *w, uint32_t slot);

@@ -46,4 +46,32 @@ void session_published(
 void session_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to);
 
+/* ---- by protocol (called by session.c) ---- */
+
+void session_raw_message(
+    struct worker *w, uint32_t slot, enum opcode op, const uint8_t *buf, size_t len);
+void session_raw_refused(struct worker *w, uint32_t slot, int err);
+void session_raw_published(struct worker *w, uint32_t slot, int err);
+
+size_t session_v1_hello(struct worker *w, uint32_t slot, uint8_t *out);
+void session_v1_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms);
+void session_v1_message(
+    struct worker *w, uint32_t slot, const uint8_t *buf, size_t len);
+void session_v1_subscribed(struct worker *w, uint32_t slot, const char *id,
+    size_t id_len, const struct sub_result *res);
+void session_v1_error(
+    struct worker *w, uint32_t slot, const char *id, size_t id_len, int err);
+void session_v1_ok(struct worker *w, uint32_t slot, const char *id, size_t id_len);
+void session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
+    uint64_t from, uint64_t to);
+
+/* Whether a connection may publish to a channel: a message of len bytes, now. Returns
+ * 0, -EACCES, -EMSGSIZE, or -EAGAIN when it comes too soon. */
+int session_may_publish(struct worker *w, uint32_t slot, const char *name,
+    size_t name_len, size_t len) __attribute__((warn_unused_result));
+bool session_may_subscribe(const struct worker *w, const char *name, size_t len);
+
+/* Queue a frame; a client that lets too many wait is closed. */
+void session_send(struct worker *w, uint32_t slot, const uint8_t *frame, size_t len);
+
 #endif

@@ -30,10 +30,12 @@
 struct channels;
 struct clients;
 struct fanout;
+struct readers;
 struct side;
 
 struct worker {
-	unsigned index; /* of the worker, in the settings' count */
+	unsigned index;    /* of the worker, in the settings' count */
+	unsigned nworkers; /* on this host */
 	struct ev_loop *loop;
 	struct settings *settings;
 
@@ -53,6 +55,7 @@ struct worker {
 	uint32_t tick; /* of the timer wheel: TICK_MS since CLOCK_MONOTONIC's zero */
 
 	struct clients *clients;
+	struct readers *readers;
 	struct channels *channels;
 	struct fanout *fanout;
 	struct side *side;

@@ -1,0 +1,446 @@
+/* handshake.c - see handshake.h */
+#include "worker/handshake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/dialect.h"
+#include "proto/http.h"
+#include "shm/directory.h"
+#include "worker/channels.h"
+#include "worker/client.h"
+#include "worker/out.h"
+#include "worker/reader.h"
+#include "worker/session.h"
+
+#define DEMO_MAX (512u << 10)
+#define DRAIN_RETRY_S 5
+
+/* The channels that a request names: in its path, then in its query. */
+struct named {
+	const struct http_request *request;
+	bool path_done;
+	struct http_query query;
+};
+
+/* ---- what is asked ---- */
+
+static void
+named_begin(struct named *n, const struct http_request *q)
+{
+	n->request = q;
+	n->path_done = false;
+	http_query_begin(&n->query, q);
+}
+
+/* Returns 1 with a name, 0 at the end, -EINVAL when it can be no channel's name.
+ * name: CHANNEL_NAME_MAX + 1 bytes. */
+static int
+named_next(struct named *n, char *name, size_t *ret_len)
+{
+	static const char prefix[] = "/ws/";
+	const size_t prefix_len = sizeof(prefix) - 1;
+	struct slice key, value = {NULL, 0};
+	struct slice path = n->request->path;
+	bool in_path =
+	    path.len >= prefix_len && memcmp(path.p, prefix, prefix_len) == 0;
+	ptrdiff_t len;
+
+	if (!n->path_done && in_path) {
+		value = (struct slice){path.p + prefix_len, path.len - prefix_len};
+	} else {
+		while (value.p == NULL) {
+			if (!http_query_next(&n->query, &key, &value))
+				return 0;
+			if (!http_name_is(key, "channel"))
+				value.p = NULL;
+		}
+		in_path = false;
+	}
+	n->path_done = true;
+	len = http_decode(value, !in_path, name, CHANNEL_NAME_MAX + 1);
+	if (len < 0 || !name_ok(name, (size_t)len))
+		return -EINVAL;
+	*ret_len = (size_t)len;
+	return 1;
+}
+
+static bool
+offers_v1(const struct http_request *q)
+{
+	struct http_list list;
+	struct slice item;
+
+	http_list_begin(&list, q, "Sec-WebSocket-Protocol");
+	while (http_list_next(&list, &item))
+		if (slice_is(item, "wscast.v1"))
+			return true;
+	return false;
+}
+
+static bool
+fault(struct http_fault *f, unsigned status, const char *message)
+{
+	*f = (struct http_fault){.status = status, .message = message};
+	return false;
+}
+
+/* Look at all channels. *ret_publish: there is one, and anyone may publish to it. */
+static bool
+check_channels(struct worker *w, const struct http_request *q, bool v1,
+    bool *ret_publish, struct http_fault *f)
+{
+	char name[CHANNEL_NAME_MAX + 1];
+	struct named named;
+	unsigned n = 0;
+	size_t len;
+	int r;
+
+	*ret_publish = false;
+	named_begin(&named, q);
+	while ((r = named_next(&named, name, &len)) > 0) {
+		if (!session_may_subscribe(w, name, len))
+			return fault(f, 403, "subscribing to it is not allowed");
+		*ret_publish =
+		    n == 0 &&
+		    settings_rule(w->settings, name, len)->publish == WHO_ANYONE;
+		if (++n > w->settings->channels_per_connection)
+			return fault(f, 400, "too many channels for one connection");
+	}
+	if (r < 0)
+		return fault(f, 400,
+		    "a channel's name is 1 to 200 bytes of UTF-8 without control "
+		    "characters");
+	if (n == 0 && !v1)
+		return fault(f, 400,
+		    "name a channel (/ws/CHANNEL), or offer the subprotocol wscast.v1");
+	if (n != 1)
+		*ret_publish = false;
+	return true;
+}
+
+static bool
+check_upgrade(struct worker *w, const struct http_request *q, struct http_fault *f)
+{
+	if (!http_is_handshake(q, f))
+		return false;
+	if (!http_origin_ok(w->settings->origins, q))
+		return fault(f, 403, "pages of this origin may not connect");
+	if (ring_draining(w->ring)) {
+		(void)fault(f, 503, "draining");
+		f->retry_s = DRAIN_RETRY_S;
+		return false;
+	}
+	return true;
+}
+
+/* ---- answering ---- */
+
+/* Whether an answer was queued already, perhaps by a predecessor. */
+static bool
+is_answered(const struct slot *s)
+{
+	return s->out != 0 || slot_tx(s) != s->tx_accept;
+}
+
+/* Take the request out of the kernel's buffer: it is dealt with. */
+static void
+consume(struct worker *w, uint32_t slot, size_t len)
+{
+	struct slot *s = worker_slot(w, slot);
+	uint8_t *buf = readers_buffer(w);
+	int one = 1;
+
+	if (slot_state(s) == SLOT_FREE)
+		return;
+	/* First, or a successor would wait for bytes that are not to come. */
+	(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+	while (len > 0) {
+		ssize_t n = recv(s->fd, buf,
+		    len < READER_BUFFER ? len : (size_t)READER_BUFFER, MSG_DONTWAIT);
+
+		if (n <= 0)
+			break; /* it was there a moment ago: the socket has failed */
+		len -= (size_t)n;
+	}
+	s->flags &= (uint8_t)~SLOT_REQUEST;
+}
+
+/* Answer a request that opens no WebSocket: reply (len bytes), then the end. */
+static void
+reply_and_hang_up(
+    struct worker *w, uint32_t slot, const void *reply, size_t len, size_t request_len)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	s->flags |= SLOT_REQUEST | SLOT_HANGUP;
+	if (!is_answered(s) && out_private(w, slot, reply, len) < 0)
+		client_close(w, slot, CLIENT_END_LIMIT);
+	if (slot_state(s) == SLOT_FREE)
+		return;
+	slot_set_state(s, SLOT_CLOSING);
+	consume(w, slot, request_len);
+}
+
+static void
+refuse(struct worker *w, uint32_t slot, const struct http_fault *f, size_t request_len)
+{
+	char reply[HTTP_REPLY_MAX];
+	size_t len = http_error_reply(f, reply);
+
+	page_add(w->page, PAGE_refused, 1);
+	reply_and_hang_up(w, slot, reply, len, request_len);
+}
+
+static void
+reply_json(struct worker *w, uint32_t slot, const struct http_request *q,
+    unsigned status, const char *json)
+{
+	char reply[HTTP_REPLY_MAX + 256];
+	ptrdiff_t len = http_text_reply(status, "application/json", json, strlen(json),
+	    q->method == HTTP_HEAD, reply, sizeof(reply));
+
+	if (len < 0)
+		client_close(w, slot, CLIENT_END_SERVER);
+	else
+		reply_and_hang_up(w, slot, reply, (size_t)len, q->len);
+}
+
+/* ---- the requests ---- */
+
+static void
+subscribe_all(struct worker *w, uint32_t slot, const struct http_request *q)
+{
+	char name[CHANNEL_NAME_MAX + 1];
+	struct named named;
+	size_t len;
+
+	named_begin(&named, q);
+	while (slot_state(worker_slot(w, slot)) == SLOT_OPEN &&
+	       named_next(&named, name, &len) > 0)
+		if (channels_subscribe(w, slot, name, len, NULL, NULL, 0) < 0)
+			client_end(w, slot, CLIENT_END_LIMIT, 1013, "cannot subscribe");
+}
+
+/* Queue the upgrade's answer, and what the protocol says first, as one: there is no
+ * moment at which a successor finds the one without the other. Returns 0 or -errno. */
+static int
+queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q, bool v1)
+{
+	char reply[HTTP_REPLY_MAX + SESSION_HELLO_MAX];
+	ptrdiff_t len = http_upgrade_reply(q, v1 ? "wscast.v1" : NULL, NULL, reply);
+
+	if (len < 0)
+		return (int)len;
+	len += (ptrdiff_t)session_hello(w, slot, (uint8_t *)reply + len);
+	return out_private(w, slot, reply, (size_t)len);
+}
+
+/*
+ * Open the WebSocket. Each step leaves what a successor goes on from: it finds the
+ * request still in the kernel, comes here again, and leaves out what is done.
+ *
+ *   answer queued -> SLOT_OPEN -> subscribed -> request consumed -> flag cleared
+ */
+static void
+open_socket(struct worker *w, uint32_t slot, const struct http_request *q, bool v1,
+    bool may_publish)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	s->proto = v1 ? PROTO_V1 : PROTO_RAW;
+	s->dialect = v1 ? DIALECT_V1 : DIALECT_RAW;
+	if (!v1 && may_publish)
+		s->flags |= SLOT_TEXT_PUBLISH;
+	s->flags |= SLOT_REQUEST;
+	if (!is_answered(s) && queue_upgrade(w, slot, q, v1) < 0)
+		client_close(w, slot, CLIENT_END_LIMIT);
+	if (slot_state(s) == SLOT_HANDSHAKE) {
+		client_opened(w, slot);
+		slot_set_state(s, SLOT_OPEN);
+	}
+	subscribe_all(w, slot, q);
+	consume(w, slot, q->len);
+}
+
+static void
+note_address(struct worker *w, struct slot *s, const struct http_request *q)
+{
+	int family = s->family;
+
+	http_client_address(q, w->settings->trusted_proxies, &family, s->addr);
+	s->family = (uint8_t)family;
+}
+
+static void
+serve_socket(struct worker *w, uint32_t slot, const struct http_request *q)
+{
+	struct slot *s = worker_slot(w, slot);
+	bool v1 = offers_v1(q), may_publish;
+	struct http_fault f;
+
+	if (slot_state(s) != SLOT_HANDSHAKE || is_answered(s)) {
+		/* A predecessor has let it in: the settings that held then hold. */
+		if (!check_channels(w, q, v1, &may_publish, &f))
+			may_publish = false;
+		open_socket(w, slot, q, v1, may_publish);
+		return;
+	}
+	note_address(w, s, q);
+	if (!check_upgrade(w, q, &f) || !check_channels(w, q, v1, &may_publish, &f))
+		refuse(w, slot, &f, q->len);
+	else
+		open_socket(w, slot, q, v1, may_publish);
+}
+
+static void
+serve_ready(struct worker *w, uint32_t slot, const struct http_request *q)
+{
+	if (ring_feed_down(w->ring) != 0)
+		reply_json(
+		    w, slot, q, 503, "{\"ready\":false,\"reason\":\"feed_down\"}\n");
+	else if (ring_draining(w->ring))
+		reply_json(
+		    w, slot, q, 503, "{\"ready\":false,\"reason\":\"draining\"}\n");
+	else
+		reply_json(w, slot, q, 200, "{\"ready\":true}\n");
+}
+
+/* The demo page is read for each who asks: it is for trying things out. Returns the
+ * whole reply, the caller's to free(), or NULL. */
+static char *
+read_demo(const struct worker *w, bool head, size_t *ret_len)
+{
+	int fd = open(w->settings->demo, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	char *reply = NULL;
+	ssize_t n = -1;
+	size_t len;
+
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= DEMO_MAX)
+		reply = malloc(HTTP_REPLY_MAX + (size_t)st.st_size);
+	if (reply != NULL) {
+		len = http_reply_head(
+		    200, "text/html; charset=utf-8", (size_t)st.st_size, reply);
+		n = head ? 0 : read(fd, reply + len, (size_t)st.st_size);
+		*ret_len = len + (size_t)n;
+	}
+	(void)close(fd);
+	if (n < 0 || (!head && n != st.st_size)) {
+		free(reply);
+		return NULL;
+	}
+	return reply;
+}
+
+static void
+serve_demo(struct worker *w, uint32_t slot, const struct http_request *q)
+{
+	size_t len;
+	char *reply = NULL;
+	struct http_fault f = {.status = 404, .message = "nothing is here"};
+
+	if (w->settings->demo != NULL && w->settings->demo[0] != '\0')
+		reply = read_demo(w, q->method == HTTP_HEAD, &len);
+	if (reply == NULL)
+		refuse(w, slot, &f, q->len);
+	else
+		reply_and_hang_up(w, slot, reply, len, q->len);
+	free(reply);
+}
+
+static void
+serve_request(struct worker *w, uint32_t slot, const struct http_request *q)
+{
+	struct http_fault f = {.status = 404, .message = "nothing is here"};
+
+	if (slice_is(q->path, "/ws") ||
+	    (q->path.len >= 4 && memcmp(q->path.p, "/ws/", 4) == 0))
+		serve_socket(w, slot, q);
+	else if (slice_is(q->path, "/health"))
+		reply_json(w, slot, q, 200, "{\"status\":\"ok\"}\n");
+	else if (slice_is(q->path, "/ready"))
+		serve_ready(w, slot, q);
+	else if (slice_is(q->path, "/"))
+		serve_demo(w, slot, q);
+	else
+		refuse(w, slot, &f, q->len);
+}
+
+/* ---- reading ---- */
+
+/* Wake us when there is more than we have seen; what we have seen stays there. */
+static void
+wait_for_more(struct worker *w, uint32_t slot, size_t seen)
+{
+	const struct slot *s = worker_slot(w, slot);
+	struct pollfd pfd = {.fd = s->fd, .events = POLLRDHUP};
+	int low = (int)seen + 1, was = 0;
+	socklen_t len = sizeof(was);
+
+	/* Woken for less than we waited for: that is what the end looks like. */
+	if (getsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &was, &len) == 0 && was >= low &&
+	    poll(&pfd, 1, 0) > 0) {
+		client_close(w, slot, CLIENT_END_PEER);
+		return;
+	}
+	if (setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low)) < 0)
+		client_close(w, slot, CLIENT_END_SERVER);
+}
+
+static void
+on_whole(struct worker *w, uint32_t slot, const struct http_request *q)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	if (slot_state(s) == SLOT_CLOSING) /* answered by a predecessor, and unread */
+		consume(w, slot, q->len);
+	else
+		serve_request(w, slot, q);
+}
+
+void
+handshake_readable(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	const char *buf = (const char *)readers_buffer(w);
+	ssize_t n =
+	    recv(s->fd, readers_buffer(w), HTTP_HEAD_MAX, MSG_PEEK | MSG_DONTWAIT);
+	bool resumed = slot_state(s) != SLOT_HANDSHAKE;
+	struct http_request q;
+	struct http_fault f;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		client_close(w, slot, CLIENT_END_PEER);
+		return;
+	}
+	switch (http_parse(buf, (size_t)n, HTTP_GET | HTTP_HEAD, &q, &f)) {
+	case HTTP_WHOLE:
+		on_whole(w, slot, &q);
+		break;
+	case HTTP_MORE:
+		/* It was whole once, so these are frames: the request was consumed. */
+		if (resumed)
+			s->flags &= (uint8_t)~SLOT_REQUEST;
+		else
+			wait_for_more(w, slot, (size_t)n);
+		break;
+	case HTTP_BAD:
+		if (resumed)
+			s->flags &= (uint8_t)~SLOT_REQUEST;
+		else
+			refuse(w, slot, &f, (size_t)n);
+		break;
+	}
+}

@@ -1,0 +1,21 @@
+/*
+ * handshake.h - the HTTP request that opens a WebSocket, and the few others that are
+ * answered on the same port.
+ *
+ * A request is only looked at in the kernel's buffer until its head is whole, and taken
+ * out when its answer is queued: so a handshake survives a crash at any point, and what
+ * the client sends behind it is still there for the reader.
+ *
+ * Source   RFC 6455 §4.2, RFC 9110, RFC 9112; INTERFACES: client endpoints
+ */
+#ifndef WSCAST_WORKER_HANDSHAKE_H
+#define WSCAST_WORKER_HANDSHAKE_H
+
+#include "worker/worker.h"
+
+/* The socket is readable, or ended: of a connection in SLOT_HANDSHAKE, or with
+ * SLOT_REQUEST (a predecessor died between a request's answer and the end of what
+ * belongs to it). */
+void handshake_readable(struct worker *w, uint32_t slot);
+
+#endif

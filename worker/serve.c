@@ -1,0 +1,464 @@
+/*
+ * serve.c - see serve.h
+ *
+ * The loop: a slice of fanout, then whatever the sockets, timers and signals have to
+ * say, once; again. When the ring is read to its end the loop sleeps until the
+ * supervisor rings. So no callback feeds itself, and neither fanout nor sockets can
+ * keep the others waiting for longer than one slice.
+ */
+#include "worker/serve.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/journal.h"
+#include "shm/arena.h"
+#include "shm/launch.h"
+#include "worker/adopt.h"
+#include "worker/channels.h"
+#include "worker/client.h"
+#include "worker/fanout.h"
+#include "worker/reader.h"
+#include "worker/session.h"
+#include "worker/side.h"
+#include "worker/stale.h"
+#include "worker/worker.h"
+
+#define STOP_MS 3000     /* for clients to take their goodbye and answer it */
+#define FINISH_MS 1000   /* for messages that are half here */
+#define ORPHANED_MS 5000 /* without a supervisor, and the keeper does nothing */
+#define FAREWELLS 256    /* clients told to go in one turn of the loop */
+#define RETRY_MS_MIN 500 /* when clients that were told to go come back, spread */
+#define RETRY_MS_SPREAD 4500
+
+enum serve_mode {
+	MODE_SERVE,
+	MODE_RESTART, /* leave all as it is, once nobody is inside a message */
+	MODE_STOP,    /* say goodbye, and leave once all are gone */
+};
+
+struct serve {
+	struct worker w;
+	const struct launch *launch;
+	enum serve_mode mode;
+	bool awake;           /* the ring may hold what was not passed on */
+	uint32_t farewell;    /* MODE_STOP: the next slot to be told */
+	uint64_t end_ms;      /* MODE_RESTART, MODE_STOP: when patience ends */
+	uint64_t orphaned_ms; /* since when the supervisor is gone; 0 = it is there */
+	ev_io wake;
+	ev_timer tick;
+	ev_timer beat;
+	ev_check clock;
+	ev_signal term;
+	ev_signal usr1;
+};
+
+static uint64_t
+now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static void
+set_clock(struct worker *w)
+{
+	w->tick = (uint32_t)(now_ms() / TICK_MS);
+}
+
+/* ---- events ---- */
+
+static struct serve *
+serve_of(struct ev_loop *loop)
+{
+	return (struct serve *)((char *)ev_userdata(loop) - offsetof(struct serve, w));
+}
+
+/* The supervisor rang: it has published. */
+static void
+on_wake(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct serve *s = serve_of(loop);
+	eventfd_t n;
+
+	(void)eventfd_read(io->fd, &n);
+	page_wake(s->w.page);
+	s->awake = true;
+}
+
+/* Right behind each poll, before all other callbacks. */
+static void
+on_clock(struct ev_loop *loop, ev_check *c, int revents)
+{
+	set_clock(ev_userdata(loop));
+}
+
+static void
+on_tick(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct worker *w = ev_userdata(loop);
+
+	clients_tick(w);
+	channels_turn(
+	    w); /* what the supervisor could not be told while nothing comes */
+}
+
+/* The keeper hears when the supervisor is gone, and tells us. But keeper and spare may
+ * have been killed together. */
+static void
+look_for_supervisor(struct serve *s)
+{
+	struct pollfd pfd = {.fd = LAUNCH_CONTROL};
+
+	if (poll(&pfd, 1, 0) <= 0 || !(pfd.revents & (POLLHUP | POLLERR))) {
+		s->orphaned_ms = 0;
+		return;
+	}
+	if (s->orphaned_ms == 0)
+		s->orphaned_ms = now_ms();
+	else if (s->mode == MODE_SERVE && now_ms() - s->orphaned_ms >= ORPHANED_MS)
+		(void)raise(SIGTERM);
+}
+
+/* Also when there is nothing to do: who is not heard of is taken for stuck. */
+static void
+on_beat(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct serve *s = serve_of(loop);
+
+	page_beat(s->w.page, now_ms());
+	page_set(s->w.page, PAGE_arena_bytes, arena_used(s->w.arena));
+	look_for_supervisor(s);
+}
+
+static void
+set_state(struct serve *s, enum worker_state state)
+{
+	atomic_store_explicit(&s->w.page->state, state, memory_order_relaxed);
+}
+
+static void
+on_stop(struct ev_loop *loop, ev_signal *sig, int revents)
+{
+	struct serve *s = serve_of(loop);
+
+	if (s->mode == MODE_STOP)
+		return;
+	s->mode = MODE_STOP;
+	s->end_ms = now_ms() + STOP_MS;
+	set_state(s, WORKER_STOPPING);
+	clients_accept(&s->w, false);
+}
+
+static void
+on_restart(struct ev_loop *loop, ev_signal *sig, int revents)
+{
+	struct serve *s = serve_of(loop);
+
+	if (s->mode != MODE_SERVE)
+		return;
+	s->mode = MODE_RESTART;
+	s->end_ms = now_ms() + FINISH_MS;
+	set_state(s, WORKER_STOPPING);
+	clients_accept(&s->w, false);
+	clients_finish(&s->w);
+}
+
+/* ---- the end ---- */
+
+static void
+say_goodbye(struct worker *w, uint32_t slot)
+{
+	/* All at once would come back all at once. */
+	uint32_t retry_ms =
+	    RETRY_MS_MIN + (uint32_t)(worker_slot(w, slot)->client % RETRY_MS_SPREAD);
+
+	if (slot_state(worker_slot(w, slot)) == SLOT_OPEN)
+		session_bye(w, slot, 1001, retry_ms);
+	client_end(w, slot, CLIENT_END_SERVER, 1001, "going away");
+}
+
+/* A slice of goodbyes. Returns whether there are more. */
+static bool
+say_goodbyes(struct serve *s)
+{
+	struct worker *w = &s->w;
+	uint32_t used = table_slots_used(&w->table);
+
+	for (int told = 0; s->farewell < used && told < FAREWELLS; s->farewell++) {
+		uint8_t state = slot_state(worker_slot(w, s->farewell));
+
+		if (state == SLOT_FREE || state == SLOT_CLOSING)
+			continue;
+		say_goodbye(w, s->farewell);
+		told++;
+	}
+	return s->farewell < used;
+}
+
+static bool
+is_over(const struct serve *s)
+{
+	switch (s->mode) {
+	case MODE_SERVE:
+		return false;
+	case MODE_RESTART:
+		return readers_busy(&s->w) == 0 || now_ms() >= s->end_ms;
+	case MODE_STOP:
+		return page_get(s->w.page, PAGE_connections) == 0 ||
+		       now_ms() >= s->end_ms;
+	}
+	return true;
+}
+
+static void
+serve_loop(struct serve *s)
+{
+	bool more = false;
+
+	s->awake = true;
+	while (!is_over(s)) {
+		if (s->awake)
+			s->awake = fanout_turn(&s->w) == FANOUT_MORE;
+		if (s->mode == MODE_STOP)
+			more = say_goodbyes(s);
+		page_beat(s->w.page, (uint64_t)s->w.tick * TICK_MS);
+		(void)ev_run(s->w.loop, s->awake || more ? EVRUN_NOWAIT : EVRUN_ONCE);
+	}
+}
+
+/* ---- the beginning ---- */
+
+/* The settings as the supervisor wrote them. Their descriptor's position is shared with
+ * all who have it, so it is not used. */
+static int
+settings_read(struct settings **ret)
+{
+	struct faults faults = {0};
+	struct stat st;
+	char *text;
+	ssize_t n;
+	int r;
+
+	if (fstat(LAUNCH_SETTINGS, &st) < 0)
+		return -errno;
+	text = malloc((size_t)st.st_size + 1);
+	if (text == NULL)
+		return -ENOMEM;
+	n = pread(LAUNCH_SETTINGS, text, (size_t)st.st_size, 0);
+	r = n < 0 ? -errno : settings_parse(text, (size_t)n, ret, &faults);
+	for (unsigned i = 0; i < faults.n; i++)
+		log_error(0, "settings: %s", faults.line[i]);
+	faults_done(&faults);
+	free(text);
+	return r;
+}
+
+static int
+map_all(struct worker *w)
+{
+	int r = ring_open(LAUNCH_RING, false, &w->ring);
+
+	if (r == 0)
+		r = page_open(LAUNCH_PAGE, true, &w->page);
+	if (r == 0)
+		r = table_open(LAUNCH_TABLE, true, &w->table);
+	if (r == 0)
+		r = upstream_open(LAUNCH_UPSTREAM, &w->up);
+	if (r == 0)
+		r = arena_new(w->table.arena, w->table.header->arena_len, &w->arena);
+	w->doorbell = LAUNCH_DOORBELL;
+	return r;
+}
+
+/* The workers of this host: as set, or one for each core that we may use. To be asked
+ * before we pin ourselves to one. */
+static unsigned
+count_workers(const struct settings *settings)
+{
+	cpu_set_t set;
+
+	if (settings->workers != 0)
+		return settings->workers;
+	if (sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) < 1)
+		return 1;
+	return (unsigned)CPU_COUNT(&set);
+}
+
+static void
+pin(const struct serve *s)
+{
+	cpu_set_t set;
+	int cpu = s->launch->cpu;
+
+	if (cpu >= CPU_SETSIZE)
+		cpu = -1;
+	if (cpu >= 0) {
+		CPU_ZERO(&set);
+		CPU_SET((unsigned)cpu, &set);
+		if (sched_setaffinity(0, sizeof(set), &set) < 0) {
+			log_warning(-errno, "cannot pin to core %d, going on", cpu);
+			cpu = -1;
+		}
+	}
+	atomic_store_explicit(&s->w.page->cpu, cpu, memory_order_relaxed);
+}
+
+static void
+tell_page(struct serve *s)
+{
+	struct page *p = s->w.page;
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	atomic_store_explicit(&p->pid, getpid(), memory_order_relaxed);
+	atomic_store_explicit(&p->started_ms,
+	    (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000,
+	    memory_order_relaxed);
+	atomic_store_explicit(&p->lives,
+	    atomic_load_explicit(&p->lives, memory_order_relaxed) + 1,
+	    memory_order_relaxed);
+	page_beat(p, now_ms());
+	set_state(s, WORKER_ADOPTING);
+}
+
+static void
+watch_all(struct serve *s)
+{
+	struct ev_loop *loop = s->w.loop;
+
+	ev_io_init(&s->wake, on_wake, LAUNCH_WAKE, EV_READ);
+	ev_io_start(loop, &s->wake);
+	ev_timer_init(&s->tick, on_tick, TICK_MS / 1000., TICK_MS / 1000.);
+	ev_timer_start(loop, &s->tick);
+	ev_timer_init(&s->beat, on_beat, 1., 1.);
+	ev_timer_start(loop, &s->beat);
+	ev_check_init(&s->clock, on_clock);
+	ev_set_priority(&s->clock, EV_MAXPRI);
+	ev_check_start(loop, &s->clock);
+}
+
+/* Sent ones were held back since the keeper's first moment, and come now. */
+static void
+heed_signals(struct serve *s)
+{
+	sigset_t none;
+
+	(void)signal(SIGINT, SIG_IGN);
+	(void)signal(SIGHUP, SIG_IGN);
+	(void)signal(SIGUSR2, SIG_IGN);
+	ev_signal_init(&s->term, on_stop, SIGTERM);
+	ev_signal_start(s->w.loop, &s->term);
+	ev_signal_init(&s->usr1, on_restart, SIGUSR1);
+	ev_signal_start(s->w.loop, &s->usr1);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int
+make_parts(struct worker *w)
+{
+	int r = clients_new(w, &w->clients);
+
+	if (r == 0)
+		r = readers_new(w, &w->readers);
+	if (r == 0)
+		r = channels_new(w, &w->channels);
+	if (r == 0)
+		r = side_new(w, &w->side);
+	if (r == 0)
+		r = fanout_new(w, &w->fanout);
+	return r;
+}
+
+static void
+begin_orphans(struct worker *w, const struct stale *stale)
+{
+	for (size_t i = 0; i < stale->norphans; i++)
+		client_begin(w, stale->orphans[i], 0);
+}
+
+static int
+serve_init(struct serve *s, const struct keeper_shared *shared)
+{
+	struct worker *w = &s->w;
+	struct stale stale = {0};
+	int r = map_all(w);
+
+	if (r < 0) {
+		log_error(r, "cannot map what the supervisor shares");
+		return r;
+	}
+	r = settings_read(&w->settings);
+	if (r < 0) {
+		log_error(r, "cannot read the settings");
+		return r;
+	}
+	w->nworkers = count_workers(w->settings);
+	pin(s);
+	tell_page(s);
+	r = stale_close(&w->table, s->launch, shared, &stale);
+	if (r < 0) {
+		log_error(r, "cannot look through a predecessor's descriptors");
+		return r;
+	}
+	w->loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
+	if (w->loop == NULL) {
+		log_error(-ENOMEM, "cannot make an event loop");
+		return -ENOMEM;
+	}
+	ev_set_userdata(w->loop, w);
+	set_clock(w);
+	w->done = atomic_load_explicit(&w->page->done, memory_order_relaxed);
+	r = make_parts(w);
+	if (r == 0)
+		r = adopt_all(w);
+	if (r < 0) {
+		log_error(r, "cannot begin to serve");
+		return r;
+	}
+	clients_listen(w, s->launch->nlisteners);
+	begin_orphans(w, &stale);
+	stale_done(&stale);
+	watch_all(s);
+	heed_signals(s);
+	return 0;
+}
+
+int
+serve_run(const struct launch *launch, const struct keeper_shared *shared,
+    enum launch_why why)
+{
+	static struct serve s; /* one in a process, and zero */
+	unsigned adopted;
+	int r;
+
+	launch_name(launch, "wscast-worker", "");
+	launch_tell(LAUNCH_SERVING, getpid(), (int32_t)why);
+	s.launch = launch;
+	s.w.index = launch->index;
+	r = serve_init(&s, shared);
+	if (r < 0)
+		return 1;
+	adopted = (unsigned)page_get(s.w.page, PAGE_connections);
+	set_state(&s, WORKER_SERVING);
+	launch_tell(LAUNCH_HEALTHY, getpid(), (int32_t)adopted);
+	if (adopted > 0)
+		log_notice("serving, %u connections adopted", adopted);
+	clients_accept(&s.w, true);
+	serve_loop(&s);
+	/* The maps hold all that a successor needs, and the kernel takes the rest back:
+	 * nothing is freed that would only take time from those who wait. */
+	return 0;
+}

@@ -1,0 +1,21 @@
+/*
+ * serve.h - the serving process: from its clone to its end.
+ */
+#ifndef WSCAST_WORKER_SERVE_H
+#define WSCAST_WORKER_SERVE_H
+
+#include "shm/launch.h"
+#include "worker/keeper.h"
+
+/*
+ * Serve, until told to stop.
+ *
+ * shared  borrowed; the keeper's.
+ * why     told to the supervisor.
+ *
+ * Returns the exit status: 0 when told to stop or to restart, 1 when it cannot serve.
+ */
+int serve_run(const struct launch *launch, const struct keeper_shared *shared,
+    enum launch_why why);
+
+#endif
