@@ -15,18 +15,6 @@
 #define ORIGIN_MAX 300
 #define WEBSOCKET_GUID "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" /* RFC 6455 §1.3 */
 
-bool
-slice_is(struct slice s, const char *text)
-{
-	return s.len == strlen(text) && memcmp(s.p ? s.p : "", text, s.len) == 0;
-}
-
-bool
-slice_is_nocase(struct slice s, const char *text)
-{
-	return s.len == strlen(text) && strncasecmp(s.p ? s.p : "", text, s.len) == 0;
-}
-
 static bool
 refuse(struct http_fault *f, unsigned status, const char *message)
 {

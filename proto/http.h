@@ -14,7 +14,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
+
+#include "proto/slice.h"
 
 #define HTTP_HEAD_MAX 8192  /* bytes of a request's head; a buffer to peek into */
 #define HTTP_LINE_MAX 4096  /* ... of its first line, without CRLF */
@@ -22,15 +23,6 @@
 #define HTTP_REPLY_MAX 1024 /* bytes of a reply below, its body aside */
 #define HTTP_KEY_LEN 24
 #define HTTP_ACCEPT_LEN 28
-
-/* Bytes within the caller's buffer, not NUL-terminated. p is NULL when absent. */
-struct slice {
-	const char *p;
-	size_t len;
-};
-
-bool slice_is(struct slice s, const char *text);
-bool slice_is_nocase(struct slice s, const char *text); /* ASCII */
 
 /* ---- requests ---- */
 

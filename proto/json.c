@@ -1,5 +1,6 @@
 #include "proto/json.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -364,4 +365,185 @@ json_put_string(const void *s, size_t len, char *out)
 	}
 	*o++ = '"';
 	return (size_t)(o - out);
+}
+
+static uint32_t
+hex_digit(char c)
+{
+	return (uint32_t)(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
+}
+
+/* The four digits of \uXXXX. */
+static uint32_t
+hex4(const char *p)
+{
+	return hex_digit(p[0]) << 12 | hex_digit(p[1]) << 8 | hex_digit(p[2]) << 4 |
+	       hex_digit(p[3]);
+}
+
+/* The character that an escape of 6 or 12 bytes at p names; 0 when it names none that
+ * UTF-8 has. *ret_len: bytes of the escape. */
+static uint32_t
+unescape_u(const char *p, size_t len, size_t *ret_len)
+{
+	uint32_t c = hex4(p + 2), low;
+
+	*ret_len = 6;
+	if (c < 0xd800 || c > 0xdfff)
+		return c;
+	if (c > 0xdbff || len < 12 || p[6] != '\\' || p[7] != 'u')
+		return 0;
+	low = hex4(p + 8);
+	if (low < 0xdc00 || low > 0xdfff)
+		return 0;
+	*ret_len = 12;
+	return 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+}
+
+static size_t
+put_utf8(uint32_t c, char *out)
+{
+	if (c < 0x80) {
+		out[0] = (char)c;
+		return 1;
+	}
+	if (c < 0x800) {
+		out[0] = (char)(0xc0 | c >> 6);
+		out[1] = (char)(0x80 | (c & 63));
+		return 2;
+	}
+	if (c < 0x10000) {
+		out[0] = (char)(0xe0 | c >> 12);
+		out[1] = (char)(0x80 | (c >> 6 & 63));
+		out[2] = (char)(0x80 | (c & 63));
+		return 3;
+	}
+	out[0] = (char)(0xf0 | c >> 18);
+	out[1] = (char)(0x80 | (c >> 12 & 63));
+	out[2] = (char)(0x80 | (c >> 6 & 63));
+	out[3] = (char)(0x80 | (c & 63));
+	return 4;
+}
+
+static uint32_t
+unescape_short(char c)
+{
+	switch (c) {
+	case 'b':
+		return '\b';
+	case 'f':
+		return '\f';
+	case 'n':
+		return '\n';
+	case 'r':
+		return '\r';
+	case 't':
+		return '\t';
+	default:
+		return (uint32_t)c;
+	}
+}
+
+ptrdiff_t
+json_get_string(struct slice string, char *out, size_t size)
+{
+	const char *p = string.p + 1, *end = string.p + string.len - 1;
+	size_t len = 0, taken;
+	char one[4];
+
+	while (p < end) {
+		size_t n = 1;
+
+		taken = 1;
+		one[0] = *p;
+		if (*p == '\\') {
+			uint32_t c = p[1] == 'u'
+					 ? unescape_u(p, (size_t)(end - p), &taken)
+					 : unescape_short(p[1]);
+
+			if (c == 0)
+				return -EBADMSG;
+			taken = p[1] == 'u' ? taken : 2;
+			n = put_utf8(c, one);
+		}
+		if (len + n >= size)
+			return -EMSGSIZE;
+		memcpy(out + len, one, n);
+		len += n;
+		p += taken;
+	}
+	if (size == 0)
+		return -EMSGSIZE;
+	out[len] = '\0';
+	return (ptrdiff_t)len;
+}
+
+bool
+json_get_u64(struct slice value, uint64_t *ret_n)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < value.len; i++) {
+		if (!is_digit((unsigned char)value.p[i]) ||
+		    __builtin_mul_overflow(n, (uint64_t)10, &n) ||
+		    __builtin_add_overflow(n, (uint64_t)(value.p[i] - '0'), &n))
+			return false;
+	}
+	*ret_n = n;
+	return value.len > 0;
+}
+
+static const char *
+after_space(const char *p, const char *end)
+{
+	while (p < end && json_is_space(*p))
+		p++;
+	return p;
+}
+
+bool
+json_members_begin(struct json_members *m, struct slice text)
+{
+	m->end = text.p + text.len;
+	m->p = after_space(text.p, m->end);
+	return m->p < m->end && *m->p++ == '{';
+}
+
+bool
+json_members_next(
+    struct json_members *m, struct slice *ret_name, struct slice *ret_value)
+{
+	size_t len;
+
+	m->p = after_space(m->p, m->end);
+	if (m->p < m->end && *m->p == ',')
+		m->p = after_space(m->p + 1, m->end);
+	len = json_value_len(m->p, (size_t)(m->end - m->p));
+	if (len == 0) /* the closing brace */
+		return false;
+	*ret_name = (struct slice){m->p + 1, len - 2};
+	m->p = after_space(m->p + len, m->end) + 1; /* the colon */
+	m->p = after_space(m->p, m->end);
+	len = json_value_len(m->p, (size_t)(m->end - m->p));
+	*ret_value = (struct slice){m->p, len};
+	m->p += len;
+	return true;
+}
+
+size_t
+json_compact(const char *text, size_t len, char *out)
+{
+	bool in_string = false;
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (!in_string && json_is_space(text[i]))
+			continue;
+		out[n++] = text[i];
+		if (text[i] == '"')
+			in_string = !in_string;
+		else if (text[i] == '\\' && i + 1 < len) /* only in strings */
+			out[n++] = text[++i];
+	}
+	return n;
 }

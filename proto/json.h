@@ -13,6 +13,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include "proto/slice.h"
 
 #define JSON_DEPTH_MAX 1024 /* arrays and objects within each other */
 
@@ -33,6 +36,34 @@ size_t json_string_len(const void *s, size_t len);
 /* Write s, which is valid UTF-8, as a JSON string to out, with room for
  * json_string_len(). Returns the number of bytes written. */
 size_t json_put_string(const void *s, size_t len, char *out);
+
+/*
+ * Read a string, quotes included, that json_valid() has passed, into out as
+ * NUL-terminated UTF-8.
+ *
+ * Returns its length; -EMSGSIZE when out (size bytes) is too small; -EBADMSG when it
+ * holds an escaped NUL or half a surrogate pair, which no UTF-8 string can.
+ */
+ptrdiff_t json_get_string(struct slice string, char *out, size_t size)
+    __attribute__((warn_unused_result));
+
+/* Read a whole number without sign, point or exponent. */
+bool json_get_u64(struct slice value, uint64_t *ret_n);
+
+/* The members of an object in text that json_valid() has passed. */
+struct json_members {
+	const char *p, *end;
+};
+/* Returns false when the text is no object. */
+bool json_members_begin(struct json_members *m, struct slice text);
+/* ret_name   what is between the quotes, escapes and all.
+ * ret_value  the bytes of the value. */
+bool json_members_next(
+    struct json_members *m, struct slice *ret_name, struct slice *ret_value);
+
+/* Leave out the white space between tokens. text: passed by json_valid(); out: room for
+ * len bytes, may be text itself. Returns the new length. */
+size_t json_compact(const char *text, size_t len, char *out);
 
 /* White space between tokens. */
 static inline bool
