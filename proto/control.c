@@ -1,11 +1,14 @@
 #include "proto/control.h"
 
 #include <errno.h>
-#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "proto/base64.h"
+#include "proto/json.h"
+#include "proto/utf8.h"
 
 #define LINE_FIRST 16384u /* bytes of a line's first buffer */
 
@@ -182,18 +185,15 @@ control_request_parse(
 static int
 decode_base64(const char *text, size_t len, void **ret_data, size_t *ret_len)
 {
-	size_t size = len / 4 * 3 + 3, data_len;
-	void *data = malloc(size);
+	void *data = malloc(len / 4 * 3 + 1);
 
 	if (data == NULL)
 		return -ENOMEM;
-	if (sodium_base642bin(data, size, text, len, NULL, &data_len, NULL,
-		sodium_base64_VARIANT_ORIGINAL) != 0) {
+	if (base64_get(text, len, data, ret_len) < 0) {
 		free(data);
 		return -EINVAL;
 	}
 	*ret_data = data;
-	*ret_len = data_len;
 	return 0;
 }
 
@@ -230,19 +230,6 @@ control_payload(const json_t *request, void **ret_data, size_t *ret_len)
 	return r;
 }
 
-/* NUL-terminated and malloc'd. */
-static char *
-encode_base64(const void *data, size_t len)
-{
-	size_t size = sodium_base64_ENCODED_LEN(len, sodium_base64_VARIANT_ORIGINAL);
-	char *text = malloc(size);
-
-	if (text != NULL)
-		sodium_bin2base64(
-		    text, size, data, len, sodium_base64_VARIANT_ORIGINAL);
-	return text;
-}
-
 int
 control_put_payload(json_t *request, const void *data, size_t len)
 {
@@ -256,10 +243,11 @@ control_put_payload(json_t *request, const void *data, size_t len)
 	if (text != NULL)
 		return json_object_set_new(request, "data", text) < 0 ? -ENOMEM : 0;
 
-	base64 = encode_base64(data, len);
+	base64 = malloc(base64_len(len) + 1);
 	if (base64 == NULL)
 		return -ENOMEM;
-	r = json_object_set_new(request, "base64", json_string(base64));
+	r = json_object_set_new(
+	    request, "base64", json_stringn(base64, base64_put(data, len, base64)));
 	free(base64);
 	return r < 0 ? -ENOMEM : 0;
 }
@@ -334,74 +322,70 @@ control_error(enum control_code code, size_t *ret_len, const char *fmt, ...)
 	    ret_len);
 }
 
-/* The payload as a member's key and value, malloc'd; *ret_value_len its bytes. */
-static char *
-message_value(const struct message *m, const char **ret_key, size_t *ret_value_len)
+/* The member with the payload, and how many bytes its value may take. */
+static const char *
+payload_key(const struct message *m, enum data_kind *ret_kind, size_t *ret_max)
 {
-	json_t *string = NULL;
-	void *value = NULL;
-
-	switch (m->kind) {
+	*ret_kind = m->kind;
+	/* A wrong kind must not make a wrong line. */
+	if (m->kind == DATA_TEXT && !utf8_valid(m->data, m->data_len))
+		*ret_kind = DATA_BINARY;
+	switch (*ret_kind) {
 	case DATA_JSON:
-		*ret_key = "data";
-		if (copy_bytes(m->data, m->data_len, &value) < 0)
-			return NULL;
-		*ret_value_len = m->data_len;
+		*ret_max = m->data_len;
+		return "data";
+	case DATA_TEXT:
+		*ret_max = json_string_len(m->data, m->data_len);
+		return "text";
+	default:
+		*ret_max = base64_len(m->data_len) + 2;
+		return "base64";
+	}
+}
+
+static size_t
+put_payload(const struct message *m, enum data_kind kind, char *out)
+{
+	size_t n;
+
+	switch (kind) {
+	case DATA_JSON:
 		/* Within a string JSON has no bare newline: these are between tokens.
 		 */
-		for (char *p = value, *end = p + m->data_len; p < end; p++)
-			if (*p == '\n' || *p == '\r')
-				*p = ' ';
-		return value;
+		for (size_t i = 0; i < m->data_len; i++) {
+			char c = ((const char *)m->data)[i];
+
+			out[i] = c == '\n' || c == '\r' ? ' ' : c;
+		}
+		return m->data_len;
 	case DATA_TEXT:
-		*ret_key = "text";
-		string = json_stringn(m->data, m->data_len);
-		break;
-	case DATA_BINARY:
-		break;
+		return json_put_string(m->data, m->data_len, out);
+	default:
+		n = base64_put(m->data, m->data_len, out + 1);
+		out[0] = out[n + 1] = '"';
+		return n + 2;
 	}
-	if (string == NULL) {
-		*ret_key = "base64";
-		value = encode_base64(m->data, m->data_len);
-		if (value != NULL)
-			string = json_string(value);
-		free(value);
-	}
-	value = string == NULL ? NULL : json_dumps(string, JSON_ENCODE_ANY);
-	json_decref(string);
-	if (value != NULL)
-		*ret_value_len = strlen(value);
-	return value;
 }
 
 char *
 control_message(const struct message *m, uint64_t time_ns, size_t *ret_len)
 {
-	json_t *name = json_stringn(m->channel, m->channel_len);
-	char *channel = name == NULL ? NULL : json_dumps(name, JSON_ENCODE_ANY);
-	char *value = NULL, *line = NULL;
-	size_t size, value_len, n;
-	const char *key;
+	static const char begin[] = "{\"channel\":";
+	enum data_kind kind;
+	size_t max, n = sizeof(begin) - 1;
+	const char *key = payload_key(m, &kind, &max);
+	char *line = malloc(json_string_len(m->channel, m->channel_len) + max + 160);
 
-	json_decref(name);
-	if (channel != NULL)
-		value = message_value(m, &key, &value_len);
-	if (value != NULL) {
-		size = strlen(channel) + value_len + 128;
-		line = malloc(size);
-	}
-	if (line != NULL) {
-		n = (size_t)snprintf(line, size,
-		    "{\"channel\":%s,\"offset\":%llu,\"time\":%llu.%06llu,\"%s\":",
-		    channel, (unsigned long long)m->offset,
-		    (unsigned long long)(time_ns / 1000000000u),
-		    (unsigned long long)(time_ns % 1000000000u / 1000u), key);
-		memcpy(line + n, value, value_len);
-		memcpy(line + n + value_len, "}\n", 3);
-		*ret_len = n + value_len + 2;
-	}
-	free(channel);
-	free(value);
+	if (line == NULL)
+		return NULL;
+	memcpy(line, begin, n);
+	n += json_put_string(m->channel, m->channel_len, line + n);
+	n += (size_t)sprintf(line + n, ",\"offset\":%llu,\"time\":%llu.%06llu,\"%s\":",
+	    (unsigned long long)m->offset, (unsigned long long)(time_ns / 1000000000u),
+	    (unsigned long long)(time_ns % 1000000000u / 1000u), key);
+	n += put_payload(m, kind, line + n);
+	memcpy(line + n, "}\n", 3);
+	*ret_len = n + 2;
 	return line;
 }
 
@@ -410,31 +394,8 @@ control_message(const struct message *m, uint64_t time_ns, size_t *ret_len)
 static const char *
 skip_space(const char *p, const char *end)
 {
-	while (p < end && (*p == ' ' || *p == '\t' || *p == '\r'))
+	while (p < end && json_is_space(*p))
 		p++;
-	return p;
-}
-
-/* The end of the value at p: found by its brackets, not by parsing it, so that depth
- * costs no stack and numbers keep their digits. */
-static const char *
-skip_value(const char *p, const char *end)
-{
-	size_t depth = 0;
-
-	while (p < end) {
-		char c = *p;
-
-		if (depth == 0 && (c == ',' || c == '}' || c == ']'))
-			return p;
-		p++;
-		if (c == '"')
-			p = skip_string(p, end);
-		else if (c == '{' || c == '[')
-			depth++;
-		else if (c == '}' || c == ']')
-			depth--;
-	}
 	return p;
 }
 
@@ -449,28 +410,26 @@ span_is(struct span s, const char *text)
 	return s.len == strlen(text) && memcmp(s.at, text, s.len) == 0;
 }
 
-/* The next member of the object: its key without quotes, and its value. Returns 1;
- * 0 at the object's end; -EBADMSG. */
+/* The next member of the object: its key in quotes, and its value as it stands there,
+ * so that a payload's numbers keep their digits. Returns 1; 0 at the object's end;
+ * -EBADMSG. */
 static int
 next_member(const char **p, const char *end, struct span *key, struct span *value)
 {
-	const char *at = skip_space(*p, end), *behind;
+	const char *at = skip_space(*p, end);
 
 	if (at < end && *at == '}')
 		return 0;
-	if (at == end || *at != '"')
-		return -EBADMSG;
-	behind = skip_string(at + 1, end);
-	*key = (struct span){at + 1, (size_t)(behind - at) - 2};
-	at = skip_space(behind, end);
-	if (at == end || *at != ':')
+	*key = (struct span){at, json_value_len(at, (size_t)(end - at))};
+	at = skip_space(at + key->len, end);
+	if (key->len == 0 || at == end || *at != ':')
 		return -EBADMSG;
 	at = skip_space(at + 1, end);
-	behind = skip_value(at, end);
-	if (behind == end || *behind == ']' || behind == at)
+	*value = (struct span){at, json_value_len(at, (size_t)(end - at))};
+	at = skip_space(at + value->len, end);
+	if (value->len == 0 || at == end || (*at != ',' && *at != '}'))
 		return -EBADMSG;
-	*value = (struct span){at, (size_t)(behind - at)};
-	*p = *behind == ',' ? behind + 1 : behind;
+	*p = *at == ',' ? at + 1 : at;
 	return 1;
 }
 
@@ -508,7 +467,7 @@ event_member(struct control_event *e, struct span key, struct span value)
 	json_t *v;
 	int r = 0;
 
-	if (span_is(key, "data")) {
+	if (span_is(key, "\"data\"")) {
 		if (e->data != NULL)
 			return -EBADMSG;
 		e->kind = DATA_JSON;
@@ -518,17 +477,17 @@ event_member(struct control_event *e, struct span key, struct span value)
 	v = json_loadb(value.at, value.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 	if (v == NULL)
 		return -EBADMSG;
-	if (span_is(key, "channel"))
+	if (span_is(key, "\"channel\""))
 		r = event_channel(e, v);
-	else if (span_is(key, "text"))
+	else if (span_is(key, "\"text\""))
 		r = event_string(e, DATA_TEXT, v);
-	else if (span_is(key, "base64"))
+	else if (span_is(key, "\"base64\""))
 		r = event_string(e, DATA_BINARY, v);
-	else if (span_is(key, "offset"))
+	else if (span_is(key, "\"offset\""))
 		e->offset = (uint64_t)json_integer_value(v);
-	else if (span_is(key, "missed"))
+	else if (span_is(key, "\"missed\""))
 		e->missed = (uint64_t)json_integer_value(v);
-	else if (span_is(key, "time"))
+	else if (span_is(key, "\"time\""))
 		e->time = json_number_value(v);
 	json_decref(v);
 	return r;

@@ -149,7 +149,7 @@ struct control_event {
 	size_t data_len;
 };
 
-/* Returns 0, -EBADMSG or -ENOMEM. The payload may be of any depth. */
+/* Returns 0, -EBADMSG or -ENOMEM. */
 int control_event_parse(const char *line, size_t len, struct control_event *ret_event)
     __attribute__((warn_unused_result));
 void control_event_done(struct control_event *e);

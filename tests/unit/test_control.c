@@ -11,6 +11,7 @@
 #include <errno.h>
 
 #include "proto/control.h"
+#include "proto/json.h"
 
 /* ---- bytes to lines ---- */
 
@@ -40,8 +41,8 @@ test_control_line_cut_anywhere_splits_alike(void **state)
 
 	for (size_t cut = 1; cut <= sizeof(text) - 1; cut++) {
 		struct control_line l;
-		size_t at = 0, len, n = 0;
-		char *line;
+		size_t at = 0, len = 0, n = 0;
+		char *line = NULL;
 
 		control_line_init(&l, 100);
 		for (; at < sizeof(text) - 1; at += cut) {
@@ -394,23 +395,37 @@ test_control_event_gives_the_payload_back(void **state)
 	}
 }
 
-/* A payload nested deeper than any parser's stack is only measured. */
+/* As deep as json_valid() lets a payload be. */
 static void
 test_control_event_deep_payload_is_taken(void **state)
 {
-	size_t depth = 200000, len;
-	char *data = malloc(2 * depth), *line;
+	char data[2 * JSON_DEPTH_MAX];
 	struct control_event e;
+	size_t len;
+	char *line;
 
-	assert_non_null(data);
-	memset(data, '[', depth);
-	memset(data + depth, ']', depth);
-	line = message_line(DATA_JSON, data, 2 * depth, &len);
+	memset(data, '[', JSON_DEPTH_MAX);
+	memset(data + JSON_DEPTH_MAX, ']', JSON_DEPTH_MAX);
+	line = message_line(DATA_JSON, data, sizeof(data), &len);
 	assert_int_equal(control_event_parse(line, len - 1, &e), 0);
-	assert_int_equal(e.data_len, 2 * depth);
+	assert_int_equal(e.data_len, sizeof(data));
 	control_event_done(&e);
 	free(line);
-	free(data);
+}
+
+/* A kind that the payload does not keep to cannot break the line. */
+static void
+test_control_message_of_wrong_kind_is_base64(void **state)
+{
+	struct control_event e;
+	size_t len;
+	char *line = message_line(DATA_TEXT, "\xff", 1, &len);
+
+	assert_int_equal(control_event_parse(line, len - 1, &e), 0);
+	assert_int_equal(e.kind, DATA_BINARY);
+	assert_int_equal(e.data_len, 1);
+	control_event_done(&e);
+	free(line);
 }
 
 static void
@@ -490,6 +505,7 @@ main(void)
 	    cmocka_unit_test(test_control_message_json_is_embedded),
 	    cmocka_unit_test(test_control_event_gives_the_payload_back),
 	    cmocka_unit_test(test_control_event_deep_payload_is_taken),
+	    cmocka_unit_test(test_control_message_of_wrong_kind_is_base64),
 	    cmocka_unit_test(test_control_event_missed_is_counted),
 	    cmocka_unit_test(test_control_event_cut_is_refused),
 	    cmocka_unit_test(test_control_event_damaged_stays_within_bounds),

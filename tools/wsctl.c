@@ -1,0 +1,425 @@
+/*
+ * wsctl - look at and change a running wscastd.
+ *
+ *   wsctl.c           the command line, and what all commands share
+ *   wsctl_client.c    the connection to the control socket
+ *   wsctl_table.c     tables, numbers for people, text made safe for a terminal
+ *   wsctl_commands.c  commands that ask once and show the answer
+ *   wsctl_messages.c  publish and tail
+ *
+ * Source   INTERFACES: wsctl; proto/control.h for what goes over the socket
+ */
+#include "tools/wsctl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <grp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum command_option {
+	OPTION_CHANNEL = 1 << 0,
+	OPTION_LIMIT = 1 << 1,
+	OPTION_RAW = 1 << 2,
+};
+
+static const struct command {
+	const char *name;
+	enum outcome (*run)(struct ctl *ctl);
+	int min_args, max_args;
+	unsigned options; /* enum command_option: beside those that all have */
+	const char *synopsis;
+	const char *summary;
+	const char *help;
+} commands[] = {
+    {"status", command_status, 0, 0, 0, "", "what the server is, and how it goes",
+	"Version, feed, connections, messages, the ring, and a line for each "
+	"worker.\n"},
+    {"workers", command_workers, 0, 0, 0, "", "a line for each worker",
+	"CONNS      connections open now\n"
+	"RESTARTS   serving processes that were replaced, after a crash or on demand\n"
+	"ADOPTED    connections taken over from a predecessor\n"
+	"SENT       messages delivered\n"
+	"LAGGING    connections with something still to send\n"
+	"LAPPED     times that a connection fell out of the ring\n"
+	"SLOW       connections closed because they took nothing\n"
+	"BEAT       time since the worker's last sign of life\n"
+	"Columns that do not fit the screen are left out; --json has all.\n"},
+    {"clients", command_clients, 0, 0, OPTION_CHANNEL | OPTION_LIMIT,
+	"[--channel CHANNEL] [--limit N]", "the connections",
+	"  -c, --channel CHANNEL  only those subscribed to this channel\n"
+	"  -n, --limit N          not more than N (default 100; 0: all)\n"
+	"LAG is how many messages a client has still to be sent.\n"},
+    {"client", command_client, 1, 1, 0, "ID", "one connection, with its channels",
+	"ID as `wsctl clients` shows it.\n"},
+    {"channels", command_channels, 0, 1, OPTION_LIMIT, "[GLOB] [--limit N]",
+	"the channels, or those that match",
+	"  -n, --limit N  not more than N (0: all)\n"
+	"Quote the GLOB, so that the shell leaves it alone: wsctl channels 'chat:*'\n"},
+    {"publish", command_publish, 1, 2, 0, "CHANNEL [DATA]",
+	"publish it, or each line of standard input",
+	"Without DATA each line of standard input is a message of its own.\n"
+	"DATA that begins with - goes behind --: wsctl publish news -- -5\n"},
+    {"tail", command_tail, 1, 1000, OPTION_RAW, "CHANNEL... [--raw]",
+	"print messages as they come, until ^C",
+	"  -r, --raw  the payloads and nothing else\n"
+	"Otherwise: time, channel, offset, payload, a line each.\n"},
+    {"restart", command_restart, 0, 1, 0, "[WORKER]",
+	"replace serving processes; clients stay",
+	"Answers when the new processes serve. Without WORKER: all of them.\n"},
+    {"version", command_version, 0, 0, 0, "", "of wsctl and of the running server", ""},
+};
+
+#define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const char usage_text[] =
+    "Usage: wsctl [-s SOCKET] [--json] COMMAND [ARGUMENT]...\n"
+    "Look at and change a running wscastd.\n\n";
+
+static const char options_text[] =
+    "\nOptions, before or behind the command:\n"
+    "  -s, --socket PATH  the control socket (default: $WSCAST_SOCKET, else\n"
+    "                     " CONTROL_DEFAULT_SOCKET ")\n"
+    "  -j, --json         print the server's answer as JSON; tail: an object a line\n"
+    "  -h, --help         this, or a command's own help\n"
+    "  -V, --version      wsctl's own version\n\n"
+    "Exit status: 0 done, 1 refused or failed, 2 wrong command line, 3 no server.\n";
+
+/* ---- for all commands ---- */
+
+void
+ctl_complain(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fputs("wsctl: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+}
+
+/* The group that may use the socket, as a hint for those who may not. */
+static const char *
+socket_group(const char *path)
+{
+	struct stat st;
+	const struct group *group;
+
+	/* Where not even the directory may be entered, the package's group it is. */
+	if (stat(path, &st) < 0 || st.st_gid == 0)
+		return "wscast";
+	/* cppcheck-suppress getgrgidCalled ; there is one thread */
+	group = getgrgid(st.st_gid);
+	return group == NULL ? "wscast" : group->gr_name;
+}
+
+enum outcome
+ctl_open(struct ctl *ctl)
+{
+	int r = client_open(&ctl->client, ctl->socket);
+
+	switch (r) {
+	case 0:
+		return OUTCOME_DONE;
+	case -EACCES:
+	case -EPERM:
+		ctl_complain("no permission on socket %s: be root, or add yourself to "
+			     "group %s (and log in again)",
+		    ctl->socket, socket_group(ctl->socket));
+		return OUTCOME_FAILED;
+	case -ENAMETOOLONG:
+		ctl_complain("socket %s: the path is too long", ctl->socket);
+		return OUTCOME_USAGE;
+	case -ETIMEDOUT:
+		ctl_complain(
+		    "wscastd does not take connections at socket %s: it may be "
+		    "stopped, or overloaded",
+		    ctl->socket);
+		return OUTCOME_FAILED;
+	case -ENOENT:
+	case -ECONNREFUSED:
+		ctl_complain(
+		    "is wscastd running? socket %s: %s", ctl->socket, strerror(-r));
+		return OUTCOME_ABSENT;
+	default:
+		ctl_complain(
+		    "cannot connect to socket %s: %s", ctl->socket, strerror(-r));
+		return OUTCOME_ABSENT;
+	}
+}
+
+enum outcome
+ctl_broken(struct ctl *ctl, int err)
+{
+	switch (err) {
+	case -ETIMEDOUT:
+		ctl_complain("wscastd did not answer in time: it may be stopped, or "
+			     "overloaded");
+		break;
+	case -ECONNRESET:
+		ctl_complain("wscastd closed the connection");
+		break;
+	case -EBADMSG:
+	case -EMSGSIZE:
+		ctl_complain("what answers at socket %s does not speak as wscastd does",
+		    ctl->socket);
+		break;
+	default:
+		ctl_complain("%s", strerror(-err));
+		break;
+	}
+	return OUTCOME_FAILED;
+}
+
+enum outcome
+ctl_refused(struct ctl *ctl, const char *prefix, const json_t *reply)
+{
+	const json_t *error = json_object_get(reply, "error");
+	const json_t *message = json_object_get(error, "message");
+	const char *code = json_string_value(json_object_get(error, "code"));
+	char *text = NULL;
+
+	if (json_is_string(message))
+		text = text_safe(&ctl->screen, json_string_value(message),
+		    json_string_length(message), NULL);
+	ctl_complain("%s%s", prefix, text == NULL || *text == '\0' ? "refused" : text);
+	free(text);
+	if (code != NULL && strcmp(code, control_code_name(CONTROL_FORBIDDEN)) == 0)
+		ctl_complain("be root, or add yourself to group %s (and log in again)",
+		    socket_group(ctl->socket));
+	return OUTCOME_FAILED;
+}
+
+enum outcome
+ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
+{
+	json_t *reply;
+	enum outcome o = OUTCOME_DONE;
+	int r;
+
+	if (ctl->client.fd < 0)
+		o = ctl_open(ctl);
+	if (o != OUTCOME_DONE) {
+		json_decref(request);
+		return o;
+	}
+	r = client_call(&ctl->client, request, timeout_ms, &reply);
+	if (r < 0)
+		return ctl_broken(ctl, r);
+	if (json_object_get(reply, "ok") != NULL)
+		*ret_ok = json_incref(json_object_get(reply, "ok"));
+	else
+		o = ctl_refused(ctl, "", reply);
+	json_decref(reply);
+	return o;
+}
+
+/* ---- the command line ---- */
+
+static const struct command *
+command_find(const char *name)
+{
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+static enum outcome
+usage_wrong(const char *what, const char *why)
+{
+	struct screen plain = {.ascii = false};
+	char *safe = text_safe(&plain, what, strlen(what), NULL);
+
+	ctl_complain("%s: %s", safe == NULL ? "?" : safe, why);
+	fputs("Try `wsctl help`.\n", stderr);
+	free(safe);
+	return OUTCOME_USAGE;
+}
+
+static void
+help_command(const struct command *c)
+{
+	printf("Usage: wsctl %s%s%s\n%c%s.\n", c->name, *c->synopsis == '\0' ? "" : " ",
+	    c->synopsis, c->summary[0] - 'a' + 'A', c->summary + 1);
+	if (*c->help != '\0')
+		printf("\n%s", c->help);
+	fputs(options_text, stdout);
+}
+
+static enum outcome
+help_all(void)
+{
+	char line[80];
+
+	fputs(usage_text, stdout);
+	for (size_t i = 0; i < NCOMMANDS; i++) {
+		snprintf(line, sizeof(line), "%s %s", commands[i].name,
+		    commands[i].synopsis);
+		printf("  %-38s %s\n", line, commands[i].summary);
+	}
+	printf("  %-38s %s\n", "help [COMMAND]", "this, or more about one command");
+	fputs(options_text, stdout);
+	return OUTCOME_DONE;
+}
+
+static enum outcome
+help(const char *name)
+{
+	const struct command *c;
+
+	if (name == NULL || strcmp(name, "help") == 0)
+		return help_all();
+	c = command_find(name);
+	if (c == NULL)
+		return usage_wrong(name, "no such command");
+	help_command(c);
+	return OUTCOME_DONE;
+}
+
+static bool
+parse_limit(const char *text, long *ret_limit)
+{
+	char *end;
+	long limit;
+
+	errno = 0;
+	limit = strtol(text, &end, 10);
+	if (errno != 0 || *end != '\0' || *text < '0' || *text > '9')
+		return false;
+	*ret_limit = limit;
+	return true;
+}
+
+struct wish {
+	unsigned options; /* enum command_option: given */
+	bool help, version;
+};
+
+static const struct option long_options[] = {
+    {"socket", required_argument, NULL, 's'},
+    {"json", no_argument, NULL, 'j'},
+    {"channel", required_argument, NULL, 'c'},
+    {"limit", required_argument, NULL, 'n'},
+    {"raw", no_argument, NULL, 'r'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
+};
+
+/* Take the options, wherever they stand. getopt itself says what is wrong. */
+static enum outcome
+parse_options(struct ctl *ctl, int argc, char **argv, struct wish *wish)
+{
+	int c;
+
+	argv[0] = "wsctl"; /* getopt complains in this name */
+	while ((c = getopt_long(argc, argv, "s:jc:n:rhV", long_options, NULL)) != -1) {
+		switch (c) {
+		case 's':
+			ctl->socket = optarg;
+			break;
+		case 'j':
+			ctl->json = true;
+			break;
+		case 'c':
+			ctl->channel = optarg;
+			wish->options |= OPTION_CHANNEL;
+			break;
+		case 'n':
+			if (!parse_limit(optarg, &ctl->limit))
+				return usage_wrong(optarg, "--limit takes a number");
+			wish->options |= OPTION_LIMIT;
+			break;
+		case 'r':
+			ctl->raw = true;
+			wish->options |= OPTION_RAW;
+			break;
+		case 'h':
+			wish->help = true;
+			break;
+		case 'V':
+			wish->version = true;
+			break;
+		default:
+			fputs("Try `wsctl help`.\n", stderr);
+			return OUTCOME_USAGE;
+		}
+	}
+	return OUTCOME_DONE;
+}
+
+/* Whether the command takes these arguments and options. */
+static enum outcome
+check_usage(const struct ctl *ctl, const struct command *c, unsigned options)
+{
+	if (ctl->nargs < c->min_args || ctl->nargs > c->max_args ||
+	    (options & ~c->options) != 0) {
+		if ((options & ~c->options) != 0)
+			ctl_complain("%s does not take that option", c->name);
+		else if (ctl->nargs < c->min_args)
+			ctl_complain("%s: something is missing", c->name);
+		else
+			ctl_complain("%s: too many arguments%s", c->name,
+			    c->run == command_publish ? " (quote the data)" : "");
+		fprintf(stderr, "Usage: wsctl %s %s\n", c->name, c->synopsis);
+		return OUTCOME_USAGE;
+	}
+	return OUTCOME_DONE;
+}
+
+static enum outcome
+run(struct ctl *ctl, int argc, char **argv)
+{
+	struct wish wish = {0};
+	const struct command *c;
+	enum outcome o = parse_options(ctl, argc, argv, &wish);
+	const char *name = argv[optind];
+
+	if (o != OUTCOME_DONE)
+		return o;
+	if (wish.version) {
+		printf("wsctl %s (%s)\n", WSCAST_VERSION, WSCAST_COMMIT);
+		return OUTCOME_DONE;
+	}
+	if (wish.help)
+		return help(name);
+	if (name == NULL) {
+		fputs(usage_text, stderr);
+		fputs("`wsctl help` names the commands.\n", stderr);
+		return OUTCOME_USAGE;
+	}
+	ctl->args = argv + optind + 1;
+	ctl->nargs = argc - optind - 1;
+	if (strcmp(name, "help") == 0)
+		return help(ctl->args[0]);
+	c = command_find(name);
+	if (c == NULL)
+		return usage_wrong(name, "no such command");
+	o = check_usage(ctl, c, wish.options);
+	return o == OUTCOME_DONE ? c->run(ctl) : o;
+}
+
+int
+main(int argc, char **argv)
+{
+	const char *env = getenv("WSCAST_SOCKET");
+	struct ctl ctl = {.limit = -1,
+	    .socket = env != NULL && *env != '\0' ? env : CONTROL_DEFAULT_SOCKET};
+	enum outcome o;
+
+	screen_init(&ctl.screen);
+	client_init(&ctl.client);
+	o = run(&ctl, argc, argv);
+	client_close(&ctl.client);
+	/* A full disk is found here. */
+	if ((ferror(stdout) || fclose(stdout) != 0) && o == OUTCOME_DONE) {
+		ctl_complain("cannot write to standard output: %s", strerror(errno));
+		o = OUTCOME_FAILED;
+	}
+	return (int)o;
+}

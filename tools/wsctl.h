@@ -1,0 +1,70 @@
+/*
+ * wsctl.h - what the parts of wsctl share: the command line as understood, and the
+ * commands.
+ */
+#ifndef WSCAST_TOOLS_WSCTL_H
+#define WSCAST_TOOLS_WSCTL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "tools/wsctl_client.h"
+#include "tools/wsctl_table.h"
+
+/* Exit status. */
+enum outcome {
+	OUTCOME_DONE = 0,
+	OUTCOME_FAILED = 1, /* refused or failed; the reason is on stderr */
+	OUTCOME_USAGE = 2,
+	OUTCOME_ABSENT = 3, /* no server answers at the socket */
+};
+
+struct ctl {
+	const char *socket;
+	bool json;
+	bool raw;            /* tail: payloads and nothing else */
+	const char *channel; /* clients: of this channel only, or NULL */
+	long limit;          /* clients, channels: so many; -1 when not given */
+	char **args;         /* behind the command's name */
+	int nargs;
+	struct screen screen;
+	struct client client; /* opened by ctl_call() or ctl_open() */
+};
+
+/* ---- wsctl.c: for all commands ---- */
+
+/* "wsctl: …" on stderr. What comes from outside goes through text_safe() first. */
+void ctl_complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Connect. On failure the reason is said. */
+enum outcome ctl_open(struct ctl *ctl) __attribute__((warn_unused_result));
+/* Say why the connection failed: what the functions of wsctl_client.h returned. */
+enum outcome ctl_broken(struct ctl *ctl, int err);
+/* Say what is in an {"error":…}, and what can be done about it; prefix before it. */
+enum outcome ctl_refused(struct ctl *ctl, const char *prefix, const json_t *reply);
+/*
+ * Connect if need be, send, and wait for the answer.
+ *
+ * request  taken over.
+ * ret_ok   what is in {"ok":…}; the caller's to json_decref().
+ *
+ * Returns OUTCOME_DONE, or what it is when the reason was said.
+ */
+enum outcome ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
+    __attribute__((warn_unused_result));
+
+/* ---- wsctl_commands.c: ask once, show the answer ---- */
+
+enum outcome command_status(struct ctl *ctl);
+enum outcome command_workers(struct ctl *ctl);
+enum outcome command_clients(struct ctl *ctl);
+enum outcome command_client(struct ctl *ctl);
+enum outcome command_channels(struct ctl *ctl);
+enum outcome command_restart(struct ctl *ctl);
+enum outcome command_version(struct ctl *ctl);
+
+/* ---- wsctl_messages.c: many messages, one way or the other ---- */
+
+enum outcome command_publish(struct ctl *ctl);
+enum outcome command_tail(struct ctl *ctl);
+
+#endif
