@@ -41,6 +41,9 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 LIBEV_LIBS ?= -lev
 WSLAY_LIBS ?= -lwslay
+# io_uring is used where it was there at build time.
+URING := $(if $(shell pkg-config --exists liburing 2>/dev/null && echo yes),-DHAVE_LIBURING)
+URING_LIBS := $(if $(URING),$(shell pkg-config --libs liburing))
 
 WARNINGS := -Wall -Wextra -Wno-unused-parameter -Wshadow -Wvla -Wundef -Wformat=2 \
 	-Wstrict-prototypes -Wmissing-prototypes $(if $(WERROR),-Werror)
@@ -49,7 +52,7 @@ HARDEN := -fstack-protector-strong -fPIE \
 	$(if $(san_flags),,-D_FORTIFY_SOURCE=2)
 ALL_CFLAGS = -std=gnu11 $(OPT) $(HARDEN) $(WARNINGS) -I. -D_GNU_SOURCE \
 	-DWSCAST_SYSCONFDIR='"$(SYSCONFDIR)"' -DWSCAST_LIBEXECDIR='"$(LIBEXECDIR)"' \
-	-ffile-prefix-map=$(CURDIR)=. $(PKG_CFLAGS) $(san_flags) $(CFLAGS)
+	-ffile-prefix-map=$(CURDIR)=. $(PKG_CFLAGS) $(URING) $(san_flags) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(san_flags) $(LDFLAGS)
 LIBS = $(LIBEV_LIBS) $(WSLAY_LIBS) $(PKG_LIBS)
 
@@ -94,6 +97,7 @@ $(bin)/wscastd: $(supervisor_objs) $(shared_objs)
 $(bin)/wscast-worker: $(worker_objs) $(shared_objs)
 $(bin)/wsctl: $(wsctl_objs) $(shared_objs)
 $(bin)/wsbench: $(wsbench_objs) $(shared_objs)
+$(bin)/wsbench: LIBS += $(URING_LIBS) -lm
 $(addprefix $(bin)/,$(programs)):
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)

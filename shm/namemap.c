@@ -88,6 +88,7 @@ resize(struct namemap *m, uint32_t ncells)
 {
 	struct namemap_cell *cells = malloc(ncells * sizeof(*cells));
 
+	assert(ncells >= CELLS_MIN);
 	if (cells == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < ncells; i++)
@@ -111,7 +112,9 @@ namemap_put(struct namemap *m, uint32_t number)
 
 	assert(number != NAMEMAP_NONE);
 	/* At most three quarters are in use: a search always meets an empty cell. */
-	if ((m->len + 1) * 4ull > ncells * 3) {
+	if (m->cells == NULL || (m->len + 1ull) * 4 > ncells * 3) {
+		if (ncells > UINT32_MAX / 2)
+			return -ENOMEM; /* `mask` has no bit left */
 		int r = resize(m, ncells == 0 ? CELLS_MIN : (uint32_t)ncells * 2);
 		if (r < 0)
 			return r;

@@ -496,8 +496,8 @@ ring_commit(struct ring *r, const struct ring_desc *desc)
 	cur->data_kind = desc->data_kind;
 	cur->worker = desc->worker;
 	atomic_store_explicit(&cur->number, number, memory_order_release);
-	/* Before the head: whoever sees this record finds the directory at least as new,
-	 * and whoever sees the directory ahead finds the descriptor whole (D1). */
+	/* Before the head: whoever sees this record finds the directory at least as
+	 * new, and whoever sees the directory ahead finds the descriptor whole (D1). */
 	if (desc->type == RING_MESSAGE && desc->channel < r->cfg.channels_max)
 		directory_advance(r->directory, desc->channel, desc->offset, number);
 

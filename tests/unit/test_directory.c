@@ -1,0 +1,194 @@
+/* test_directory.c - the channels that the ring knows. */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "shm/directory.h"
+#include "shm/ring.h"
+
+#define CHANNELS 5u
+
+struct fixture {
+	struct ring *ring;
+	struct directory *dir;
+	int fd;
+	char name[CHANNEL_NAME_MAX + 1];
+};
+
+static int
+setup(void **state)
+{
+	const struct ring_config cfg = {
+	    .frames_size = RING_FRAMES_MIN, .index_len = 64, .channels_max = CHANNELS};
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	*state = f;
+	if (f == NULL || ring_create(&cfg, &f->ring, &f->fd) < 0)
+		return -1;
+	f->dir = ring_directory(f->ring);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	ring_close(f->ring);
+	(void)close(f->fd);
+	free(f);
+	return 0;
+}
+
+static void
+test_directory_new_is_free(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(f->dir->max, CHANNELS);
+	assert_int_equal(f->dir->used, 0);
+	for (uint32_t i = 0; i < CHANNELS; i++)
+		assert_int_equal(directory_name(f->dir, i, f->name), 0);
+}
+
+static void
+test_directory_name_out_of_bounds_refused(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(directory_name(f->dir, CHANNELS, f->name), -EINVAL);
+	assert_int_equal(directory_name(f->dir, RING_NO_CHANNEL, f->name), -EINVAL);
+}
+
+static void
+test_directory_set_is_found(void **state)
+{
+	struct fixture *f = *state;
+
+	directory_set(f->dir, 3, "newspaper", 4, 42);
+	assert_int_equal(directory_name(f->dir, 3, f->name), 4);
+	assert_string_equal(f->name, "news");
+	assert_int_equal(f->dir->used, 4);
+	assert_int_equal(f->dir->entry[3].start, 42);
+	assert_int_equal(f->dir->entry[3].offset, 42);
+	assert_int_equal(f->dir->entry[3].newest, 0);
+}
+
+static void
+test_directory_set_longest_name_fits(void **state)
+{
+	struct fixture *f = *state;
+	char longest[CHANNEL_NAME_MAX];
+
+	memset(longest, 'x', sizeof(longest));
+	directory_set(f->dir, 0, longest, sizeof(longest), 1);
+	assert_int_equal(directory_name(f->dir, 0, f->name), CHANNEL_NAME_MAX);
+	assert_int_equal(strlen(f->name), CHANNEL_NAME_MAX);
+	assert_int_equal(directory_name(f->dir, 1, f->name), 0);
+}
+
+static void
+test_directory_clear_frees(void **state)
+{
+	struct fixture *f = *state;
+
+	directory_set(f->dir, 2, "old", 3, 1);
+	directory_advance(f->dir, 2, 9, 9);
+	directory_clear(f->dir, 2);
+	assert_int_equal(directory_name(f->dir, 2, f->name), 0);
+	directory_set(f->dir, 2, "new", 3, 50);
+	assert_int_equal(directory_name(f->dir, 2, f->name), 3);
+	assert_string_equal(f->name, "new");
+	assert_int_equal(f->dir->entry[2].offset, 50);
+	assert_int_equal(f->dir->entry[2].newest, 0);
+}
+
+static void
+test_directory_advance_is_seen(void **state)
+{
+	struct fixture *f = *state;
+
+	directory_set(f->dir, 0, "news", 4, 10);
+	directory_advance(f->dir, 0, 11, 77);
+	assert_int_equal(f->dir->entry[0].offset, 11);
+	assert_int_equal(f->dir->entry[0].newest, 77);
+	assert_int_equal(f->dir->entry[0].start, 10);
+}
+
+/* A writer that died in the middle leaves it unreadable until the next one is done. */
+static void
+test_directory_name_half_changed_is_not_given(void **state)
+{
+	struct fixture *f = *state;
+
+	directory_set(f->dir, 0, "news", 4, 10);
+	f->dir->entry[0].gen |= 1;
+	assert_int_equal(directory_name(f->dir, 0, f->name), -EAGAIN);
+	directory_set(f->dir, 0, "other", 5, 10);
+	assert_int_equal(directory_name(f->dir, 0, f->name), 5);
+}
+
+/* The writer's process changes the entry all the time: each name that is given is one
+ * of those that were set, whole. */
+static void
+test_directory_name_while_changed_is_whole(void **state)
+{
+	struct fixture *f = *state;
+	unsigned given = 0;
+	clock_t end;
+	pid_t pid;
+
+	directory_set(f->dir, 0, "aaaaaaaa", 8, 1);
+	pid = fork();
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (unsigned i = 0;; i++) {
+			char name[CHANNEL_NAME_MAX];
+			memset(name, 'a' + (int)(i % 26), sizeof(name));
+			directory_set(f->dir, 0, name, 8 * (i % 25 + 1), i);
+		}
+	}
+	for (end = clock() + CLOCKS_PER_SEC / 5; clock() < end;) {
+		int len = directory_name(f->dir, 0, f->name);
+		if (len == -EAGAIN)
+			continue;
+		given++;
+		if (len % 8 != 0 ||
+		    strspn(f->name, (char[2]){f->name[0]}) != (size_t)len)
+			break;
+	}
+	(void)kill(pid, SIGKILL);
+	(void)waitpid(pid, NULL, 0);
+	assert_true(clock() >= end);
+	assert_true(given > 0);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    T(test_directory_new_is_free),
+	    T(test_directory_name_out_of_bounds_refused),
+	    T(test_directory_set_is_found),
+	    T(test_directory_set_longest_name_fits),
+	    T(test_directory_clear_frees),
+	    T(test_directory_advance_is_seen),
+	    T(test_directory_name_half_changed_is_not_given),
+	    T(test_directory_name_while_changed_is_whole),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
