@@ -159,6 +159,6 @@ namemap_del(struct namemap *m, uint32_t number)
 	remove_cell(m, i);
 	m->len--;
 	/* What one busy hour needed is not kept for ever. Without memory it is. */
-	if (m->mask + 1 > CELLS_MIN && m->len < (m->mask + 1) / 8)
+	if ((m->mask + 1) / 4 >= CELLS_MIN && m->len < (m->mask + 1) / 8)
 		(void)!resize(m, (m->mask + 1) / 4);
 }
