@@ -1,0 +1,460 @@
+/* commands.c - what wsctl may ask; see ctlsock.h and proto/control.h */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/journal.h"
+#include "proto/settings.h"
+#include "shm/directory.h"
+#include "supervisor/ctl_client.h"
+#include "supervisor/report.h"
+#include "supervisor/supervisor.h"
+
+#define CLIENTS_LIMIT 100
+#define CHANNELS_LIMIT 1000
+#define RESTART_MAX_MS 30000 /* for one worker */
+
+/* ---- answers ---- */
+
+static void
+finish(struct ctl_client *c)
+{
+	json_decref(c->request);
+	c->request = NULL;
+	c->waits = CTL_WAITS_NOT;
+}
+
+static void
+say_ok(struct ctl_client *c, json_t *ok)
+{
+	size_t len = 0;
+	char *line = control_ok(ok, &len);
+
+	finish(c);
+	client_reply(c, line, len);
+}
+
+#define say_error(c, code, ...)                                                        \
+	do {                                                                           \
+		size_t say_len = 0;                                                    \
+		char *say_line = control_error(code, &say_len, __VA_ARGS__);           \
+		finish(c);                                                             \
+		client_reply(c, say_line, say_len);                                    \
+	} while (0)
+
+static bool
+check_may_change(struct ctl_client *c)
+{
+	if (c->may_change)
+		return true;
+	say_error(c, CONTROL_FORBIDDEN,
+	    "you may look, but not change anything: be root, or a member of the "
+	    "control "
+	    "socket's group");
+	return false;
+}
+
+/* A member that is a valid channel name; NULL: answered. */
+static const char *
+name_of(struct ctl_client *c, const json_t *value, const char *member, size_t *ret_len)
+{
+	const char *name = json_string_value(value);
+	size_t len = json_string_length(value);
+
+	if (name != NULL && name_ok(name, len)) {
+		*ret_len = len;
+		return name;
+	}
+	say_error(c, CONTROL_BAD_REQUEST,
+	    "\"%s\" must be a channel's name: 1 to %d bytes without control characters",
+	    member, CHANNEL_NAME_MAX);
+	return NULL;
+}
+
+/* A member that is a count, or absent. Returns false when answered. */
+static bool
+limit_of(struct ctl_client *c, size_t fallback, size_t *ret_limit)
+{
+	const json_t *v = json_object_get(c->request, "limit");
+
+	*ret_limit = fallback;
+	if (v == NULL)
+		return true;
+	if (!json_is_integer(v) || json_integer_value(v) < 0) {
+		say_error(c, CONTROL_BAD_REQUEST,
+		    "\"limit\" must be a number from 0 (all) up");
+		return false;
+	}
+	*ret_limit = (size_t)json_integer_value(v);
+	return true;
+}
+
+/* ---- looking ---- */
+
+static void
+run_status(struct ctl_client *c)
+{
+	say_ok(c, report_status(c->sock->s));
+}
+
+static void
+run_version(struct ctl_client *c)
+{
+	say_ok(c, report_version());
+}
+
+static void
+run_workers(struct ctl_client *c)
+{
+	say_ok(c, report_workers(c->sock->s));
+}
+
+static void
+run_clients(struct ctl_client *c)
+{
+	const json_t *channel = json_object_get(c->request, "channel");
+	const char *name = NULL;
+	size_t len = 0, limit;
+
+	if (!limit_of(c, CLIENTS_LIMIT, &limit))
+		return;
+	if (channel != NULL) {
+		name = name_of(c, channel, "channel", &len);
+		if (name == NULL)
+			return;
+	}
+	say_ok(c, report_clients(c->sock->s, name, len, limit));
+}
+
+static void
+run_client(struct ctl_client *c)
+{
+	const char *text = json_string_value(json_object_get(c->request, "client"));
+	char *end = NULL;
+	bool found;
+	json_t *ok;
+	uint64_t id;
+
+	errno = 0;
+	id = text == NULL ? 0 : strtoull(text, &end, 16);
+	if (text == NULL || *text == '\0' || *end != '\0' || errno != 0) {
+		say_error(c, CONTROL_BAD_REQUEST,
+		    "\"client\" must be a client's id, as `wsctl clients` shows it");
+		return;
+	}
+	ok = report_client(c->sock->s, id, &found);
+	if (found)
+		say_ok(c, ok);
+	else
+		say_error(c, CONTROL_NOT_FOUND, "no client has the id %s", text);
+}
+
+static void
+run_channels(struct ctl_client *c)
+{
+	const json_t *glob = json_object_get(c->request, "glob");
+	size_t limit;
+
+	if (!limit_of(c, CHANNELS_LIMIT, &limit))
+		return;
+	if (glob != NULL &&
+	    (!json_is_string(glob) || json_string_length(glob) > CHANNEL_NAME_MAX)) {
+		say_error(c, CONTROL_BAD_REQUEST,
+		    "\"glob\" must be a pattern such as news:*, of at most %d bytes",
+		    CHANNEL_NAME_MAX);
+		return;
+	}
+	say_ok(c, report_channels(c->sock->s, json_string_value(glob), limit));
+}
+
+/* ---- publish ---- */
+
+static void
+say_publish_error(struct ctl_client *c, int err)
+{
+	struct feed_status feed;
+
+	feed_look(c->sock->s->feed, &feed);
+	switch (-err) {
+	case ENOTCONN:
+		say_error(c, CONTROL_FEED_DOWN, "the feed is down: %s", feed.why);
+		break;
+	case EMSGSIZE:
+		say_error(c, CONTROL_BAD_REQUEST,
+		    "the message is too long: at most %zu bytes with its frame (an "
+		    "eighth of ring.size)",
+		    ring_frame_max(c->sock->s->ring));
+		break;
+	case EACCES:
+		say_error(c, CONTROL_FORBIDDEN,
+		    "Redis forbids our user to publish to this channel");
+		break;
+	case ENOSPC:
+		say_error(c, CONTROL_INTERNAL, "too many channels");
+		break;
+	default:
+		say_error(c, CONTROL_INTERNAL, "not published: %s", strerror(-err));
+	}
+}
+
+void
+command_published(struct ctl_client *c, int err)
+{
+	const struct supervisor *s = c->sock->s;
+	const json_t *channel = json_object_get(c->request, "channel");
+	json_t *ok = json_object();
+	uint32_t idx;
+
+	if (err < 0) {
+		json_decref(ok);
+		say_publish_error(c, err);
+		return;
+	}
+	/* With Redis between, only it knows which offset the message will have. */
+	idx = registry_find(
+	    s->registry, json_string_value(channel), json_string_length(channel));
+	if (s->feed->ops->complete && idx != UINT32_MAX)
+		(void)json_object_set_new(ok, "offset",
+		    json_integer(
+			(json_int_t)directory_offset(ring_directory(s->ring), idx)));
+	say_ok(c, ok);
+}
+
+static void
+run_publish(struct ctl_client *c)
+{
+	struct receipt receipt = {.kind = RECEIPT_CONTROL, .client = c->number};
+	const char *name;
+	void *data;
+	size_t len, data_len;
+	int r;
+
+	if (!check_may_change(c))
+		return;
+	name = name_of(c, json_object_get(c->request, "channel"), "channel", &len);
+	if (name == NULL)
+		return;
+	r = control_payload(c->request, &data, &data_len);
+	if (r < 0) {
+		say_error(c, CONTROL_BAD_REQUEST,
+		    "the message must be a string as \"data\", or \"base64\", not "
+		    "both");
+		return;
+	}
+	c->waits = CTL_WAITS_PUBLISH; /* the answer may come before this returns */
+	r = feed_publish(c->sock->s->feed, name, len, data, data_len, &receipt);
+	free(data);
+	if (r == -ENOBUFS)
+		c->waits = CTL_WAITS_ROOM;
+	else if (r < 0)
+		say_publish_error(c, r);
+}
+
+/* ---- tail ---- */
+
+static void
+end_tails(struct ctl_client *c)
+{
+	while (c->ntails > 0)
+		registry_untail(c->sock->s->registry, c->tails[--c->ntails]);
+}
+
+static bool
+tails_live(const struct ctl_client *c)
+{
+	for (unsigned i = 0; i < c->ntails; i++)
+		if (!registry_live(c->sock->s->registry, c->tails[i]))
+			return false;
+	return true;
+}
+
+void
+command_live(struct ctl_client *c, uint32_t channel, int err)
+{
+	bool ours = false;
+
+	for (unsigned i = 0; i < c->ntails; i++)
+		ours = ours || c->tails[i] == channel;
+	if (!ours || c->waits != CTL_WAITS_TAIL)
+		return;
+	if (err < 0) {
+		end_tails(c);
+		say_error(c, err == -EACCES ? CONTROL_FORBIDDEN : CONTROL_INTERNAL,
+		    "the feed refuses the channel: %s", strerror(-err));
+	} else if (tails_live(c)) {
+		say_ok(c, json_object());
+	}
+}
+
+static bool
+tail_has(const struct ctl_client *c, uint32_t channel)
+{
+	for (unsigned i = 0; i < c->ntails; i++)
+		if (c->tails[i] == channel)
+			return true;
+	return false;
+}
+
+/* Returns false when answered. */
+static bool
+tail_one(struct ctl_client *c, const json_t *value)
+{
+	struct registry *reg = c->sock->s->registry;
+	size_t len;
+	const char *name = name_of(c, value, "channels", &len);
+	uint32_t channel;
+
+	if (name == NULL) {
+		end_tails(c);
+		return false;
+	}
+	channel = registry_find(reg, name, len);
+	if (channel != UINT32_MAX && tail_has(c, channel))
+		return true;
+	if (registry_tail(reg, name, len, &channel) < 0) {
+		end_tails(c);
+		say_error(c, CONTROL_INTERNAL, "too many channels");
+		return false;
+	}
+	c->tails[c->ntails++] = channel;
+	return true;
+}
+
+static void
+run_tail(struct ctl_client *c)
+{
+	const json_t *list = json_object_get(c->request, "channels");
+	struct feed_status feed;
+
+	if (json_array_size(list) == 0 ||
+	    json_array_size(list) + c->ntails > CTL_TAILS_MAX) {
+		say_error(c, CONTROL_BAD_REQUEST,
+		    "\"channels\" must be a list of 1 to %d channels", CTL_TAILS_MAX);
+		return;
+	}
+	for (size_t i = 0; i < json_array_size(list); i++)
+		if (!tail_one(c, json_array_get(list, i)))
+			return;
+	feed_look(c->sock->s->feed, &feed);
+	/* While the feed is down nothing becomes live: what comes later is shown. */
+	if (!feed.connected || tails_live(c))
+		say_ok(c, json_object());
+	else
+		c->waits = CTL_WAITS_TAIL;
+}
+
+/* ---- restart ---- */
+
+/* Begin with worker c->next. Returns false when answered. */
+static bool
+restart_one(struct ctl_client *c)
+{
+	struct worker_look look;
+
+	workers_look(c->sock->s->workers, c->next, &look);
+	if (workers_restart(c->sock->s->workers, c->next) < 0) {
+		say_error(c, CONTROL_INTERNAL,
+		    "worker %u is away: it is being started anew", c->next);
+		return false;
+	}
+	c->healthy_before = look.healthy_count;
+	c->adopted_before = page_get(look.page, PAGE_adopted);
+	c->deadline_ms = supervisor_now_ms() + RESTART_MAX_MS;
+	return true;
+}
+
+static void
+run_restart(struct ctl_client *c)
+{
+	const json_t *worker = json_object_get(c->request, "worker");
+	unsigned n = c->sock->s->nworkers;
+
+	if (!check_may_change(c))
+		return;
+	if (worker != NULL &&
+	    (!json_is_integer(worker) || json_integer_value(worker) < 0 ||
+		json_integer_value(worker) >= n)) {
+		say_error(
+		    c, CONTROL_NOT_FOUND, "\"worker\" must be from 0 to %u", n - 1);
+		return;
+	}
+	c->next = worker == NULL ? 0 : (unsigned)json_integer_value(worker);
+	c->end = worker == NULL ? n : c->next + 1;
+	json_decref(c->restarted);
+	c->restarted = json_array();
+	c->waits = CTL_WAITS_RESTART;
+	if (restart_one(c))
+		log_notice("restart of %s asked for on the control socket",
+		    worker == NULL ? "all workers" : "a worker");
+}
+
+void
+command_turn(struct ctl_client *c)
+{
+	struct worker_look look;
+
+	if (c->waits != CTL_WAITS_RESTART)
+		return;
+	workers_look(c->sock->s->workers, c->next, &look);
+	if (look.healthy_count == c->healthy_before || !look.healthy) {
+		if (supervisor_now_ms() > c->deadline_ms)
+			say_error(c, CONTROL_INTERNAL,
+			    "worker %u did not come back in %d s; see the log", c->next,
+			    RESTART_MAX_MS / 1000);
+		return;
+	}
+	(void)json_array_append_new(c->restarted,
+	    json_pack("{s:i, s:i, s:I}", "index", (int)c->next, "pid", (int)look.pid,
+		"adopted",
+		(json_int_t)(page_get(look.page, PAGE_adopted) - c->adopted_before)));
+	c->next++;
+	if (c->next < c->end) {
+		(void)restart_one(c);
+		return;
+	}
+	say_ok(c, json_pack("{s:o}", "workers", c->restarted));
+	c->restarted = NULL;
+}
+
+/* ---- all ---- */
+
+static const struct {
+	const char *name;
+	void (*run)(struct ctl_client *c);
+} commands[] = {
+    {"status", run_status},
+    {"version", run_version},
+    {"workers", run_workers},
+    {"clients", run_clients},
+    {"client", run_client},
+    {"channels", run_channels},
+    {"publish", run_publish},
+    {"tail", run_tail},
+    {"restart", run_restart},
+};
+
+void
+command_run(struct ctl_client *c)
+{
+	const char *cmd = json_string_value(json_object_get(c->request, "cmd"));
+
+	c->waits = CTL_WAITS_NOT;
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(commands[i].name, cmd) == 0) {
+			commands[i].run(c);
+			return;
+		}
+	say_error(c, CONTROL_BAD_REQUEST,
+	    "unknown command \"%.40s\": this version has status, version, workers, "
+	    "clients, client, channels, publish, tail and restart",
+	    cmd);
+}
+
+void
+command_end(struct ctl_client *c)
+{
+	end_tails(c);
+	finish(c);
+	json_decref(c->restarted);
+	c->restarted = NULL;
+}

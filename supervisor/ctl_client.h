@@ -1,0 +1,91 @@
+/*
+ * ctl_client.h - one client of the control socket; shared by ctlsock.c and commands.c
+ * alone.
+ */
+#ifndef WSCAST_SUPERVISOR_CTL_CLIENT_H
+#define WSCAST_SUPERVISOR_CTL_CLIENT_H
+
+#include <ev.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/control.h"
+#include "supervisor/ctlsock.h"
+
+#define CTL_CLIENTS_MAX 64
+#define CTL_TAILS_MAX 128 /* channels of one client */
+
+enum ctl_waits {
+	CTL_WAITS_NOT,
+	CTL_WAITS_ROOM,    /* `request` is tried again when there is room */
+	CTL_WAITS_PUBLISH, /* for the feed's answer */
+	CTL_WAITS_TAIL,    /* for channels to become live */
+	CTL_WAITS_RESTART, /* for new serving processes */
+};
+
+struct ctl_client {
+	struct ctlsock *sock;
+	uint64_t number; /* never used again */
+	int fd;
+	bool may_change;
+	bool gone;  /* to be freed at the end of this turn */
+	bool ended; /* the peer sends nothing more: close once all is answered */
+	struct control_line in;
+
+	char *out; /* out_len bytes from out_start wait */
+	size_t out_cap, out_start, out_len;
+	bool blocked; /* the socket took not all */
+
+	enum ctl_waits waits;
+	json_t *request; /* what is being answered, or NULL */
+
+	uint32_t tails[CTL_TAILS_MAX]; /* indexes into the directory */
+	unsigned ntails;
+	uint64_t missed; /* messages since the last line */
+
+	/* RESTART: workers [next, end), one after the other */
+	unsigned next, end;
+	uint64_t healthy_before, adopted_before, deadline_ms;
+	json_t *restarted;
+
+	ev_io read_io, write_io;
+};
+
+struct ctlsock {
+	struct supervisor *s;
+	char *path;
+	int fd;
+	gid_t group; /* whose members may change things */
+	dev_t dev;   /* of the file, to remove no one else's */
+	ino_t ino;
+	uint64_t last_number;
+	struct ctl_client *clients[CTL_CLIENTS_MAX];
+	unsigned nclients;
+	ev_io accept_io;
+};
+
+/* ---- ctlsock.c ---- */
+
+/* Queue a line (malloc'd, freed here; NULL: no memory, the client is dropped). */
+void client_reply(struct ctl_client *c, char *line, size_t len);
+/* The same from the caller's storage. */
+void client_put(struct ctl_client *c, const char *line, size_t len);
+/* Whether a tail's line of so many bytes may be queued. */
+bool client_has_room(const struct ctl_client *c, size_t len);
+
+/* ---- commands.c ---- */
+
+/* Run c->request: it is answered now, or `waits` says for what it waits. */
+void command_run(struct ctl_client *c);
+/* The feed's answer to a publish. */
+void command_published(struct ctl_client *c, int err);
+/* A channel of a waiting tail is live, or was refused. */
+void command_live(struct ctl_client *c, uint32_t channel, int err);
+/* Look whether a waiting restart has come further. */
+void command_turn(struct ctl_client *c);
+/* The client goes: end its tails and what it waited for. */
+void command_end(struct ctl_client *c);
+
+#endif

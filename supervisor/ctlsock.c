@@ -1,0 +1,522 @@
+/* ctlsock.c - see ctlsock.h */
+#include "supervisor/ctlsock.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "proto/journal.h"
+#include "supervisor/ctl_client.h"
+#include "supervisor/registry.h"
+#include "supervisor/supervisor.h"
+
+#define READ_BATCH 8            /* reads in one turn */
+#define REQUEST_BATCH 64        /* requests of one client in one turn */
+#define OUT_PAUSE (256u << 10)  /* bytes waiting: no further request is taken */
+#define OUT_TAIL_MAX (4u << 20) /* bytes waiting: a tail misses messages */
+#define GROUPS_MAX 4096
+#define GROUP "wscast"
+
+/* ---- the file ---- */
+
+/* Whether the name is free; a socket that nobody answers on is removed. */
+static int
+path_free(const struct sockaddr_un *sa)
+{
+	struct stat st;
+	int fd, r = 0;
+
+	if (lstat(sa->sun_path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -ENOTSOCK;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 ||
+	    errno == EAGAIN)
+		r = -EADDRINUSE; /* EAGAIN: its backlog is full, so somebody has it */
+	else if (errno != ECONNREFUSED)
+		r = -errno;
+	else if (unlink(sa->sun_path) < 0 && errno != ENOENT)
+		r = -errno;
+	(void)close(fd);
+	return r;
+}
+
+/* The group may fail to be given: then ours stays, and serves as well. */
+static void
+give_to_group(const char *path)
+{
+	const struct group *g = getgrnam(GROUP);
+
+	if (g != NULL && chown(path, (uid_t)-1, g->gr_gid) < 0)
+		log_info("%s: cannot be given to group %s: %s", path, GROUP,
+		    strerror(errno));
+}
+
+static int
+bind_path(const struct sockaddr_un *sa, int *ret_fd, struct stat *ret_st)
+{
+	mode_t mask;
+	int r = path_free(sa), fd;
+
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	mask = umask(0117); /* 0660, from the first moment */
+	r = bind(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 ? -errno : 0;
+	(void)umask(mask);
+	if (r == 0) {
+		give_to_group(sa->sun_path);
+		if (listen(fd, CTL_CLIENTS_MAX) < 0 || lstat(sa->sun_path, ret_st) < 0)
+			r = -errno;
+	}
+	if (r < 0) {
+		(void)close(fd);
+		return r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+static void
+log_fault(const char *path, int r)
+{
+	switch (-r) {
+	case EADDRINUSE:
+		log_error(r,
+		    "control socket %s: another wscastd is running on it; stop that "
+		    "one, "
+		    "or set server.control_socket",
+		    path);
+		break;
+	case ENOTSOCK:
+		log_error(
+		    r, "control socket %s: something else is there; remove it", path);
+		break;
+	default:
+		log_error(r,
+		    "cannot make the control socket %s; its directory must be there "
+		    "and "
+		    "ours to write (server.control_socket)",
+		    path);
+	}
+}
+
+static void on_accept(struct ev_loop *loop, ev_io *io, int revents);
+
+int
+ctlsock_open(struct supervisor *s, const char *path, struct ctlsock **ret_sock)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	struct ctlsock *c;
+	struct stat st;
+	int r;
+
+	if (strlen(path) >= sizeof(sa.sun_path)) {
+		log_fault(path, -ENAMETOOLONG);
+		return -ENAMETOOLONG;
+	}
+	(void)snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+	c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return -ENOMEM;
+	c->s = s;
+	c->path = strdup(path);
+	r = c->path == NULL ? -ENOMEM : bind_path(&sa, &c->fd, &st);
+	if (r < 0) {
+		log_fault(path, r);
+		free(c->path);
+		free(c);
+		return r;
+	}
+	c->group = st.st_gid;
+	c->dev = st.st_dev;
+	c->ino = st.st_ino;
+	ev_io_init(&c->accept_io, on_accept, c->fd, EV_READ);
+	ev_io_start(s->loop, &c->accept_io);
+	*ret_sock = c;
+	return 0;
+}
+
+static void
+client_free(struct ctl_client *c)
+{
+	struct ev_loop *loop = c->sock->s->loop;
+
+	command_end(c);
+	ev_io_stop(loop, &c->read_io);
+	ev_io_stop(loop, &c->write_io);
+	(void)close(c->fd);
+	control_line_done(&c->in);
+	free(c->out);
+	free(c);
+}
+
+void
+ctlsock_close(struct ctlsock *c)
+{
+	struct stat st;
+
+	if (c == NULL)
+		return;
+	for (unsigned i = 0; i < c->nclients; i++)
+		client_free(c->clients[i]);
+	ev_io_stop(c->s->loop, &c->accept_io);
+	(void)close(c->fd);
+	if (lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
+		(void)unlink(c->path);
+	free(c->path);
+	free(c);
+}
+
+/* ---- output ---- */
+
+static bool
+out_reserve(struct ctl_client *c, size_t len)
+{
+	size_t cap = c->out_cap == 0 ? 4096 : c->out_cap;
+	char *out;
+
+	if (c->out_start > 0 && c->out_start + c->out_len + len > c->out_cap) {
+		memmove(c->out, c->out + c->out_start, c->out_len);
+		c->out_start = 0;
+	}
+	while (cap < c->out_len + len)
+		cap *= 2;
+	if (cap == c->out_cap)
+		return true;
+	out = realloc(c->out, cap);
+	if (out == NULL)
+		return false;
+	c->out = out;
+	c->out_cap = cap;
+	return true;
+}
+
+void
+client_put(struct ctl_client *c, const char *line, size_t len)
+{
+	if (line == NULL || !out_reserve(c, len)) {
+		c->gone = true;
+		return;
+	}
+	memcpy(c->out + c->out_start + c->out_len, line, len);
+	c->out_len += len;
+	/* Also when it is queued behind this turn's client_turn(). */
+	ev_io_start(c->sock->s->loop, &c->write_io);
+}
+
+void
+client_reply(struct ctl_client *c, char *line, size_t len)
+{
+	client_put(c, line, len);
+	free(line);
+}
+
+bool
+client_has_room(const struct ctl_client *c, size_t len)
+{
+	return c->out_len + len <= OUT_TAIL_MAX;
+}
+
+static void
+client_send(struct ctl_client *c)
+{
+	struct ev_loop *loop = c->sock->s->loop;
+
+	while (c->out_len > 0) {
+		ssize_t n = send(c->fd, c->out + c->out_start, c->out_len,
+		    MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0) {
+			c->blocked = errno == EAGAIN;
+			c->gone = c->gone || (errno != EAGAIN && errno != EINTR);
+			return;
+		}
+		c->out_start += (size_t)n;
+		c->out_len -= (size_t)n;
+	}
+	ev_io_stop(loop, &c->write_io);
+	free(c->out); /* an idle client holds no buffer */
+	c->out = NULL;
+	c->out_cap = c->out_start = 0;
+}
+
+static void
+on_write(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct ctl_client *c = container_of(io, struct ctl_client, write_io);
+
+	c->blocked = false;
+	client_send(c);
+}
+
+/* ---- input ---- */
+
+static void
+bad_line(struct ctl_client *c, const char *why)
+{
+	size_t len = 0;
+	char *line = control_error(CONTROL_BAD_REQUEST, &len, "%s", why);
+
+	client_reply(c, line, len);
+}
+
+/* Take requests while each is answered at once. */
+static void
+client_run(struct ctl_client *c)
+{
+	for (int i = 0; i < REQUEST_BATCH; i++) {
+		char *line, why[160];
+		size_t len;
+		int r;
+
+		if (c->gone || c->waits != CTL_WAITS_NOT || c->out_len > OUT_PAUSE)
+			return;
+		r = control_line_next(&c->in, &line, &len);
+		if (r == 0)
+			return;
+		if (r < 0) {
+			bad_line(c, "the line is too long");
+			c->ended = true;
+			return;
+		}
+		if (control_request_parse(line, len, &c->request, why, sizeof(why)) <
+		    0) {
+			c->request = NULL;
+			bad_line(c, why);
+		} else {
+			command_run(c);
+		}
+	}
+}
+
+/* Read some. Returns false when nothing more comes now. */
+static bool
+client_read(struct ctl_client *c)
+{
+	size_t room;
+	void *buf = control_line_room(&c->in, &room);
+	ssize_t n;
+
+	if (buf == NULL) {
+		bad_line(c, "the line is too long");
+		c->ended = true;
+		return false;
+	}
+	n = recv(c->fd, buf, room, MSG_DONTWAIT);
+	if (n > 0) {
+		control_line_fed(&c->in, (size_t)n);
+		return true;
+	}
+	if (n == 0)
+		c->ended = true; /* its requests: what it asked is answered first */
+	else if (errno != EAGAIN && errno != EINTR)
+		c->gone = true;
+	return false;
+}
+
+static void
+on_read(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct ctl_client *c = container_of(io, struct ctl_client, read_io);
+
+	for (int i = 0; i < READ_BATCH && !c->gone && c->waits == CTL_WAITS_NOT; i++) {
+		bool more = client_read(c);
+
+		client_run(c);
+		if (!more)
+			break;
+	}
+	if (c->ended || c->gone || c->waits != CTL_WAITS_NOT || c->out_len > OUT_PAUSE)
+		ev_io_stop(loop, io);
+}
+
+/* ---- who ---- */
+
+static bool
+in_group(int fd, gid_t own, gid_t group)
+{
+	gid_t groups[GROUPS_MAX];
+	socklen_t len = sizeof(groups);
+
+	if (own == group)
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0)
+		return false;
+	for (size_t i = 0; i < len / sizeof(gid_t); i++)
+		if (groups[i] == group)
+			return true;
+	return false;
+}
+
+static bool
+may_change(const struct ctlsock *sock, int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return false;
+	return peer.uid == 0 || peer.uid == geteuid() ||
+	       in_group(fd, peer.gid, sock->group);
+}
+
+static void
+refuse(int fd)
+{
+	size_t len = 0;
+	char *line = control_error(CONTROL_INTERNAL, &len,
+	    "too many clients of the control socket (%d): close one", CTL_CLIENTS_MAX);
+
+	if (line != NULL)
+		(void)send(fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	free(line);
+	(void)close(fd);
+}
+
+static void
+on_accept(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct ctlsock *sock = container_of(io, struct ctlsock, accept_io);
+	int fd = accept4(sock->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ctl_client *c;
+
+	if (fd < 0)
+		return;
+	c = sock->nclients < CTL_CLIENTS_MAX ? calloc(1, sizeof(*c)) : NULL;
+	if (c == NULL) {
+		refuse(fd);
+		return;
+	}
+	c->sock = sock;
+	c->number = ++sock->last_number;
+	c->fd = fd;
+	c->may_change = may_change(sock, fd);
+	control_line_init(&c->in, CONTROL_LINE_MAX);
+	ev_io_init(&c->read_io, on_read, fd, EV_READ);
+	ev_io_init(&c->write_io, on_write, fd, EV_WRITE);
+	ev_io_start(loop, &c->read_io);
+	sock->clients[sock->nclients++] = c;
+}
+
+/* ---- what the others tell ---- */
+
+static void
+put_missed(struct ctl_client *c)
+{
+	char line[48];
+	int len = snprintf(
+	    line, sizeof(line), "{\"missed\":%llu}\n", (unsigned long long)c->missed);
+
+	c->missed = 0;
+	client_put(c, line, (size_t)len);
+}
+
+static bool
+tails(const struct ctl_client *c, uint32_t channel)
+{
+	for (unsigned i = 0; i < c->ntails; i++)
+		if (c->tails[i] == channel)
+			return c->waits != CTL_WAITS_TAIL;
+	return false;
+}
+
+void
+ctlsock_message(
+    struct ctlsock *sock, uint32_t channel, const struct message *m, uint64_t time_ns)
+{
+	char *line = NULL;
+	size_t len = 0;
+
+	for (unsigned i = 0; i < sock->nclients; i++) {
+		struct ctl_client *c = sock->clients[i];
+
+		if (c->gone || !tails(c, channel))
+			continue;
+		if (line == NULL)
+			line = control_message(m, time_ns, &len);
+		if (line == NULL || !client_has_room(c, len)) {
+			c->missed++;
+			continue;
+		}
+		if (c->missed > 0)
+			put_missed(c);
+		client_put(c, line, len);
+	}
+	free(line);
+}
+
+void
+ctlsock_live(struct ctlsock *sock, uint32_t channel, int err)
+{
+	for (unsigned i = 0; i < sock->nclients; i++)
+		if (!sock->clients[i]->gone)
+			command_live(sock->clients[i], channel, err);
+}
+
+void
+ctlsock_published(struct ctlsock *sock, const struct receipt *receipt, int err)
+{
+	for (unsigned i = 0; i < sock->nclients; i++) {
+		struct ctl_client *c = sock->clients[i];
+
+		if (c->number == receipt->client && c->waits == CTL_WAITS_PUBLISH)
+			command_published(c, err);
+	}
+}
+
+void
+ctlsock_resume(struct ctlsock *sock)
+{
+	for (unsigned i = 0; i < sock->nclients; i++)
+		if (sock->clients[i]->waits == CTL_WAITS_ROOM)
+			command_run(sock->clients[i]);
+}
+
+/* End of a turn for one client: what is due, and whether it is read from. */
+static void
+client_turn(struct ctl_client *c)
+{
+	struct ev_loop *loop = c->sock->s->loop;
+
+	command_turn(c);
+	if (c->missed > 0 && c->out_len < OUT_PAUSE)
+		put_missed(c);
+	if (c->out_len > 0 && !c->blocked)
+		client_send(c);
+	/* What came behind a request that was answered meanwhile. Its answer makes the
+	 * next turn come, so that none is left lying. */
+	client_run(c);
+	if (c->waits != CTL_WAITS_NOT || c->out_len > OUT_PAUSE)
+		return;
+	if (c->ended)
+		c->gone = c->gone || c->out_len == 0;
+	else if (!c->gone)
+		ev_io_start(loop, &c->read_io);
+}
+
+void
+ctlsock_flush(struct ctlsock *sock)
+{
+	for (unsigned i = sock->nclients; i-- > 0;) {
+		struct ctl_client *c = sock->clients[i];
+
+		if (!c->gone)
+			client_turn(c);
+		if (!c->gone)
+			continue;
+		client_free(c);
+		sock->clients[i] = sock->clients[--sock->nclients];
+	}
+}

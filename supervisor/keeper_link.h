@@ -1,0 +1,74 @@
+/*
+ * keeper_link.h - one worker as the supervisor sees it; shared by workers.c, uplinks.c
+ * and watch.c alone.
+ */
+#ifndef WSCAST_SUPERVISOR_KEEPER_LINK_H
+#define WSCAST_SUPERVISOR_KEEPER_LINK_H
+
+#include <ev.h>
+
+#include "shm/launch.h"
+#include "shm/upstream.h"
+#include "supervisor/launcher.h"
+#include "supervisor/supervisor.h"
+
+struct keeper_link {
+	struct workers *all;
+	unsigned index;
+	int cpu;
+
+	struct page *page;
+	struct table table;
+	struct upstream *up;
+	int page_fd, table_fd, up_fd, wake_fd, doorbell_fd;
+
+	enum keeper_state state;
+	int control; /* -1 while there is no keeper */
+	pid_t group; /* the first keeper's pid, and so the process group of all three */
+	pid_t keeper, serving; /* keeper: checked; serving: for people only */
+	bool healthy, ever_healthy;
+	bool waits_for_room; /* its uplink is not read while the publisher is blocked */
+	unsigned delay_ms;   /* before the next launch */
+	uint64_t restarts, healthy_count, stuck;
+
+	/* watch.c: the page as it was when it was last seen to move */
+	uint64_t seen_heartbeat, seen_done, seen_head, seen_ms;
+	uint32_t rung; /* page_must_ring() */
+	uint64_t rung_ms;
+	unsigned kill_step; /* 0 = it lives; how hard we have tried to end it */
+	uint64_t kill_ms;
+
+	ev_io control_io, doorbell_io;
+	ev_timer relaunch;
+};
+
+struct workers {
+	struct supervisor *s;
+	struct launcher launcher;
+	unsigned n;
+	uint32_t nslots, nchannels;
+	uint64_t arena_len;
+	int settings_fd;
+	bool stopping;
+	void *copy; /* uplinks.c: one message of at most copy_len bytes */
+	size_t copy_len;
+	struct page **pages;       /* [n] */
+	struct keeper_link *links; /* [n] */
+};
+
+/* workers.c: tell the keeper; a socket that does not take it is a keeper that will be
+ * found dead or stuck. */
+void keeper_tell(struct keeper_link *k, enum launch_type type);
+/* Kill keeper, spare and serving process. The control socket then says end of file. */
+void keeper_kill_all(struct keeper_link *k);
+
+/* uplinks.c */
+void uplink_start(struct keeper_link *k);
+void uplink_stop(struct keeper_link *k);
+void uplink_resume(struct keeper_link *k);
+
+/* watch.c */
+void watch_begin(struct keeper_link *k); /* a new serving process: judge it anew */
+void watch_keeper(struct keeper_link *k, uint64_t now_ms);
+
+#endif

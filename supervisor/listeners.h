@@ -1,0 +1,29 @@
+/*
+ * listeners.h - the listening sockets: for each address of the settings one for each
+ * worker index, made once and held for life. While a worker is away its connections
+ * wait in its own socket; closing it would lose them.
+ */
+#ifndef WSCAST_SUPERVISOR_LISTENERS_H
+#define WSCAST_SUPERVISOR_LISTENERS_H
+
+#include "proto/settings.h"
+
+struct listeners {
+	unsigned naddresses, nworkers;
+	int *fds;         /* [address * nworkers + worker] */
+	char (*text)[80]; /* [address]: as bound, "0.0.0.0:8080" */
+};
+
+/* Open all of them. Logs each that fails, and what would help; returns -errno of the
+ * first. */
+int listeners_open(const struct settings *s, unsigned nworkers, struct listeners *ret)
+    __attribute__((warn_unused_result));
+void listeners_close(struct listeners *l);
+
+static inline int
+listeners_fd(const struct listeners *l, unsigned address, unsigned worker)
+{
+	return l->fds[address * l->nworkers + worker];
+}
+
+#endif

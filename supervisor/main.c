@@ -1,0 +1,152 @@
+/*
+ * wscastd - the supervisor of wscast, a WebSocket fanout gateway.
+ *
+ * In the order they come to life:
+ *   main.c            options and settings
+ *   supervisor.c      the loop, signals, and what the parts tell each other
+ *   ctlsock.c         the control socket (commands.c: what wsctl may ask; report.c:
+ *                     what it is shown)
+ *   listeners.c       the listening sockets, one for each address and worker
+ *   workers.c         the workers' lives (launcher.c, uplinks.c, watch.c)
+ *   publisher.c       writes the ring
+ *   registry.c        the channels, and who is interested in each
+ *   feed_embedded.c   the feed: none but ourselves, or
+ *   feed_pubsub.c     Redis pub/sub, over redis_link.c and resolver.c
+ *   notify.c          what systemd is told
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proto/journal.h"
+#include "proto/settings.h"
+#include "supervisor/supervisor.h"
+
+#define OVERRIDES_MAX 256
+#define EXIT_USAGE 2
+
+static const char usage[] =
+    "usage: wscastd [-tV] [-c FILE] [-o SECTION.KEY=VALUE]...\n"
+    "  -c FILE               settings, in place of " WSCAST_SYSCONFDIR
+    "/wscast/wscast.conf\n"
+    "  -o SECTION.KEY=VALUE  one setting over the file's; may be repeated\n"
+    "  -t                    check the settings, say all that is wrong, and exit\n"
+    "  -V                    print the version and exit\n"
+    "  -h                    print this and exit\n";
+
+struct options {
+	const char *file; /* NULL: none is there */
+	const char *overrides[OVERRIDES_MAX];
+	size_t noverrides;
+	bool check;
+};
+
+/* Returns -1 to go on, or the exit status. */
+static int
+options_parse(int argc, char **argv, struct options *o)
+{
+	int c;
+
+	while ((c = getopt(argc, argv, "c:o:tVh")) != -1) {
+		switch (c) {
+		case 'c':
+			o->file = optarg;
+			break;
+		case 'o':
+			if (o->noverrides == OVERRIDES_MAX) {
+				(void)fputs("wscastd: too many -o\n", stderr);
+				return EXIT_USAGE;
+			}
+			o->overrides[o->noverrides++] = optarg;
+			break;
+		case 't':
+			o->check = true;
+			break;
+		case 'V':
+			(void)puts("wscastd " WSCAST_VERSION " (" WSCAST_COMMIT ")");
+			return EXIT_SUCCESS;
+		case 'h':
+			(void)fputs(usage, stdout);
+			return EXIT_SUCCESS;
+		default:
+			(void)fputs(usage, stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind < argc) {
+		(void)fprintf(
+		    stderr, "wscastd: what is '%s'?\n%s", argv[optind], usage);
+		return EXIT_USAGE;
+	}
+	return -1;
+}
+
+/* The build tree's worker lies beside us, an installed one in libexec. Returns false
+ * when neither can be executed (logged). */
+static bool
+worker_find(char *path, size_t size)
+{
+	static const char name[] = "wscast-worker";
+	ssize_t len = readlink("/proc/self/exe", path, size - 1);
+	char *slash;
+
+	path[len < 0 ? 0 : len] = '\0';
+	slash = strrchr(path, '/');
+	if (slash != NULL && (size_t)(slash + 1 - path) + sizeof(name) <= size) {
+		memcpy(slash + 1, name, sizeof(name));
+		if (access(path, X_OK) == 0)
+			return true;
+	}
+	(void)snprintf(path, size, "%s/wscast/%s", WSCAST_LIBEXECDIR, name);
+	if (access(path, X_OK) == 0)
+		return true;
+	log_error(-errno,
+	    "cannot find wscast-worker, neither beside wscastd nor as %s: install "
+	    "wscast again, or run `make`",
+	    path);
+	return false;
+}
+
+static int
+settings_read(const struct options *o, struct settings **ret_settings)
+{
+	struct faults faults = {0};
+	int r =
+	    settings_load(o->file, o->overrides, o->noverrides, ret_settings, &faults);
+
+	for (unsigned i = 0; i < faults.n; i++)
+		log_error(0, "%s", faults.line[i]);
+	if (r < 0 && faults.n == 0)
+		log_error(r, "cannot read the settings");
+	faults_done(&faults);
+	return r;
+}
+
+int
+main(int argc, char **argv)
+{
+	static const char default_file[] = WSCAST_SYSCONFDIR "/wscast/wscast.conf";
+	struct options o = {0};
+	struct settings *settings = NULL;
+	char worker[PATH_MAX];
+	int status = options_parse(argc, argv, &o);
+
+	if (status >= 0)
+		return status;
+	log_open("wscastd");
+	/* Without the file all has a default; a file that cannot be read is a fault. */
+	if (o.file == NULL && (access(default_file, F_OK) == 0 || errno != ENOENT))
+		o.file = default_file;
+	if (settings_read(&o, &settings) < 0)
+		return EXIT_FAILURE;
+	status = EXIT_SUCCESS;
+	if (!o.check)
+		status = worker_find(worker, sizeof(worker))
+			     ? supervisor_run(settings, worker)
+			     : EXIT_FAILURE;
+	settings_free(settings);
+	return status;
+}

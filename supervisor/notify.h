@@ -1,0 +1,23 @@
+/*
+ * notify.h - what systemd is told: READY=1, STATUS=, WATCHDOG=1, STOPPING=1. Without
+ * systemd all of it does nothing.
+ */
+#ifndef WSCAST_SUPERVISOR_NOTIFY_H
+#define WSCAST_SUPERVISOR_NOTIFY_H
+
+#include <ev.h>
+
+struct notify;
+
+/* loop: borrowed; the watchdog, if systemd asked for one, is fed from it at half of
+ * its time: a loop that hangs does not feed it. */
+int notify_new(struct ev_loop *loop, struct notify **ret_notify)
+    __attribute__((warn_unused_result));
+void notify_free(struct notify *n);
+
+void notify_ready(void);
+void notify_stopping(void);
+/* One line for `systemctl status`. */
+void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

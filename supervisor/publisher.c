@@ -1,0 +1,204 @@
+/* publisher.c - see publisher.h */
+#include "supervisor/publisher.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "shm/directory.h"
+
+void
+publisher_init(
+    struct publisher *p, struct ring *ring, struct page *const *pages, unsigned npages)
+{
+	memset(p, 0, sizeof(*p));
+	p->ring = ring;
+	p->pages = pages;
+	p->npages = npages;
+}
+
+void
+publisher_done(struct publisher *p)
+{
+	if (p == NULL)
+		return;
+	free(p->queue);
+	p->queue = NULL;
+	p->nqueue = 0;
+}
+
+static bool
+dialect_demanded(const struct publisher *p, unsigned dialect)
+{
+	/* Any other dialect can be rebuilt from the raw one, also by a successor. */
+	if (dialect == DIALECT_RAW)
+		return true;
+	for (unsigned i = 0; i < p->npages; i++)
+		if (page_demand(p->pages[i], dialect) > 0)
+			return true;
+	return false;
+}
+
+static int
+block(struct publisher *p)
+{
+	if (!p->blocked)
+		p->blocked_times++;
+	p->blocked = true;
+	return -ENOBUFS;
+}
+
+/* Put the message's frame in each demanded dialect. */
+static int
+put_frames(struct publisher *p, const struct message *m)
+{
+	for (unsigned d = 0; d < DIALECT_COUNT; d++) {
+		void *room;
+
+		if (!dialect_demanded(p, d))
+			continue;
+		room = ring_room(p->ring, d, dialect_frame_max(d, m));
+		if (room != NULL) {
+			ring_put(p->ring, d, dialect_frame(d, m, room));
+			continue;
+		}
+		if (errno != EMSGSIZE)
+			return block(p);
+		/* Escaping can make a frame six times as long as its payload. The
+		 * workers build what is missing; only the raw one must be there. */
+		if (d == DIALECT_RAW)
+			return -EMSGSIZE;
+	}
+	return 0;
+}
+
+static uint64_t
+realtime_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* How far back the channel's previous record lies, 0 when the ring lost it. */
+static uint32_t
+previous(const struct publisher *p, const struct directory *dir, uint32_t channel)
+{
+	uint64_t newest = directory_newest(dir, channel);
+
+	if (newest == 0 || newest < ring_oldest(p->ring))
+		return 0;
+	return (uint32_t)(ring_head(p->ring) - newest);
+}
+
+int
+publisher_message(struct publisher *p, uint32_t channel, const void *data, size_t len)
+{
+	struct directory *dir = ring_directory(p->ring);
+	const struct directory_entry *e = &dir->entry[channel];
+	struct message m = {
+	    .channel = e->name,
+	    .channel_len = e->name_len,
+	    .offset = directory_offset(dir, channel) + 1,
+	    .data = data,
+	    .data_len = len,
+	};
+	struct ring_desc desc = {.type = RING_MESSAGE, .channel = channel};
+	uint64_t number;
+	int r;
+
+	assert(e->name_len > 0);
+	if (p->nqueue > 0)
+		return block(p); /* control records come first */
+	if (len > ring_frame_max(p->ring)) {
+		p->too_long++;
+		return -EMSGSIZE; /* before a long look at what it is */
+	}
+	m.kind = data_classify(data, len);
+	r = put_frames(p, &m);
+	if (r < 0) {
+		ring_abort(p->ring);
+		p->too_long += r == -EMSGSIZE;
+		return r;
+	}
+	desc.offset = m.offset;
+	desc.time_ns = realtime_ns();
+	desc.data_kind = (uint8_t)m.kind;
+	desc.prev = previous(p, dir, channel);
+	number = ring_commit(p->ring, &desc);
+	if (number == 0) {
+		ring_abort(p->ring);
+		return block(p);
+	}
+	p->messages++;
+	p->message_bytes += len;
+	p->published = true;
+	if (p->on_message != NULL)
+		p->on_message(p->owner, channel, &m, desc.time_ns);
+	return 0;
+}
+
+static int
+queue_grow(struct publisher *p)
+{
+	size_t cap = p->queue_cap == 0 ? 64 : 2 * p->queue_cap;
+	struct ring_desc *q = calloc(cap, sizeof(*q));
+
+	if (q == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < p->nqueue; i++)
+		q[i] = p->queue[(p->queue_first + i) % p->queue_cap];
+	free(p->queue);
+	p->queue = q;
+	p->queue_cap = cap;
+	p->queue_first = 0;
+	return 0;
+}
+
+uint64_t
+publisher_control(struct publisher *p, const struct ring_desc *desc)
+{
+	uint64_t number;
+
+	if (p->nqueue == 0) {
+		number = ring_commit(p->ring, desc);
+		if (number != 0) {
+			p->published = true;
+			return number;
+		}
+	}
+	(void)block(p);
+	if (p->nqueue == p->queue_cap && queue_grow(p) < 0)
+		return 0;
+	p->queue[(p->queue_first + p->nqueue) % p->queue_cap] = *desc;
+	p->nqueue++;
+	/* Exact: no message is published before the queue is empty. */
+	return ring_head(p->ring) + p->nqueue - 1;
+}
+
+bool
+publisher_retry(struct publisher *p)
+{
+	while (p->nqueue > 0) {
+		if (ring_commit(p->ring, &p->queue[p->queue_first]) == 0)
+			return false;
+		p->published = true;
+		p->queue_first = (p->queue_first + 1) % p->queue_cap;
+		p->nqueue--;
+	}
+	/* Whether a message fits only its source can tell, by trying. */
+	p->blocked = false;
+	return true;
+}
+
+bool
+publisher_take_batch(struct publisher *p)
+{
+	bool published = p->published;
+
+	p->published = false;
+	return published;
+}

@@ -1,0 +1,78 @@
+/*
+ * publisher.h - the ring's writer: one message in, framed once for all workers.
+ *
+ * Nothing is ever dropped here. When a worker's floor is in the way, the message is
+ * refused with -ENOBUFS and the publisher is `blocked`: every source (Redis, the
+ * uplinks, the control socket) then stops reading until publisher_retry() says that
+ * there is room again. Control records are kept meanwhile, and messages stay behind
+ * them: what was written first is published first.
+ *
+ * Units    numbers as in shm/ring.h; lengths are bytes.
+ */
+#ifndef WSCAST_SUPERVISOR_PUBLISHER_H
+#define WSCAST_SUPERVISOR_PUBLISHER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/dialect.h"
+#include "shm/page.h"
+#include "shm/ring.h"
+
+struct publisher {
+	struct ring *ring;
+	struct page *const *pages; /* borrowed; their demand picks the dialects */
+	unsigned npages;
+
+	bool blocked;   /* a floor is in the way */
+	bool published; /* something since publisher_take_batch() */
+
+	/* Control records that wait for room, a growing ring of nqueue from `first`. */
+	struct ring_desc *queue;
+	size_t queue_cap, queue_first, nqueue;
+
+	uint64_t messages;      /* published */
+	uint64_t message_bytes; /* of payload */
+	uint64_t too_long;      /* refused with -EMSGSIZE */
+	uint64_t blocked_times; /* floors that were in the way */
+
+	/* Told of each message, after it was published (tails); may be NULL. */
+	void (*on_message)(
+	    void *owner, uint32_t channel, const struct message *m, uint64_t time_ns);
+	void *owner;
+};
+
+/* ring, pages: borrowed. */
+void publisher_init(
+    struct publisher *p, struct ring *ring, struct page *const *pages, unsigned npages);
+void publisher_done(struct publisher *p);
+
+/*
+ * Publish a message.
+ *
+ * channel  index of a used entry of the ring's directory.
+ * data     len bytes, copied before the call returns.
+ *
+ * Returns 0; -EMSGSIZE when it can never fit (counted); -ENOBUFS when it does not fit
+ * now: then nothing was published, and the caller comes again after publisher_retry().
+ */
+int publisher_message(struct publisher *p, uint32_t channel, const void *data,
+    size_t len) __attribute__((warn_unused_result));
+
+/*
+ * Publish a record without frames, now or as soon as there is room.
+ *
+ * desc  the fields that ring_commit() takes; copied.
+ *
+ * Returns the number that it has or will have; 0 without memory to keep it.
+ */
+uint64_t publisher_control(struct publisher *p, const struct ring_desc *desc);
+
+/* Try again what waits. Returns true when the sources may go on. */
+bool publisher_retry(struct publisher *p);
+
+/* Whether anything was published since the last call: the workers are to be woken. */
+bool publisher_take_batch(struct publisher *p);
+
+#endif

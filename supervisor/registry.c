@@ -1,0 +1,642 @@
+/* registry.c - see registry.h */
+#include "supervisor/registry.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/uplink.h"
+#include "shm/directory.h"
+#include "shm/namemap.h"
+
+#define NONE UINT32_MAX
+#define RETIRED_BATCH 1024 /* entries looked at in one tick */
+
+enum list_id { LIST_LINGER, LIST_RETIRED, LIST_COUNT, LIST_NONE = LIST_COUNT };
+
+/* A worker that waits for the feed's answer. */
+struct waiter {
+	struct waiter *next;
+	uint64_t token;
+	unsigned worker;
+};
+
+struct entry {
+	struct waiter *waiters;
+	uint64_t last_control; /* number of the last control record that names it */
+	uint64_t linger_ms;    /* end of the linger */
+	uint32_t next, prev;   /* on its list */
+	uint32_t nworkers, tails;
+	uint8_t list; /* enum list_id */
+	bool used;
+	bool wanted; /* the feed was asked */
+	bool live;   /* the feed delivers */
+	bool gap;    /* messages may have passed while it did not */
+};
+
+struct list {
+	uint32_t first, last, len;
+};
+
+struct registry {
+	struct publisher *publisher;
+	struct directory *dir;
+	const struct registry_feed *feed;
+	void *owner;
+	struct namemap names;
+	unsigned nworkers, words; /* 64-bit words of a set of workers */
+
+	struct entry *entries;
+	uint64_t *interest; /* `words` each: the workers that have a subscriber */
+	uint64_t *synced;   /* `words` each: named since the worker's SYNC_BEGIN */
+	uint32_t cap, len, count, free_first;
+
+	struct list lists[LIST_COUNT];
+	uint64_t now_ms;
+};
+
+static const char *
+on_namemap_name(void *owner, uint32_t number, size_t *ret_len)
+{
+	return registry_name(owner, number, ret_len);
+}
+
+int
+registry_new(struct publisher *p, unsigned nworkers, struct registry **ret_registry)
+{
+	struct registry *r = calloc(1, sizeof(*r));
+
+	if (r == NULL)
+		return -ENOMEM;
+	r->publisher = p;
+	r->dir = ring_directory(p->ring);
+	r->nworkers = nworkers;
+	r->words = (nworkers + 63) / 64;
+	r->free_first = NONE;
+	for (int i = 0; i < LIST_COUNT; i++)
+		r->lists[i].first = r->lists[i].last = NONE;
+	namemap_init(&r->names, on_namemap_name, r);
+	*ret_registry = r;
+	return 0;
+}
+
+static void
+waiters_free(struct entry *e)
+{
+	while (e->waiters != NULL) {
+		struct waiter *w = e->waiters;
+
+		e->waiters = w->next;
+		free(w);
+	}
+}
+
+void
+registry_free(struct registry *r)
+{
+	if (r == NULL)
+		return;
+	for (uint32_t i = 0; i < r->len; i++)
+		waiters_free(&r->entries[i]);
+	namemap_done(&r->names);
+	free(r->entries);
+	free(r->interest);
+	free(r->synced);
+	free(r);
+}
+
+void
+registry_set_feed(struct registry *r, const struct registry_feed *feed, void *owner)
+{
+	r->feed = feed;
+	r->owner = owner;
+}
+
+/* ---- sets of workers ---- */
+
+static bool
+bit_get(const struct registry *r, const uint64_t *sets, uint32_t idx, unsigned worker)
+{
+	return sets[(size_t)idx * r->words + worker / 64] >> (worker % 64) & 1;
+}
+
+static void
+bit_put(
+    const struct registry *r, uint64_t *sets, uint32_t idx, unsigned worker, bool on)
+{
+	uint64_t *word = &sets[(size_t)idx * r->words + worker / 64];
+	uint64_t bit = UINT64_C(1) << (worker % 64);
+
+	*word = on ? *word | bit : *word & ~bit;
+}
+
+/* ---- lists ---- */
+
+static void
+list_remove(struct registry *r, uint32_t idx)
+{
+	struct entry *e = &r->entries[idx];
+	struct list *l;
+
+	if (e->list == LIST_NONE)
+		return;
+	l = &r->lists[e->list];
+	if (e->prev == NONE)
+		l->first = e->next;
+	else
+		r->entries[e->prev].next = e->next;
+	if (e->next == NONE)
+		l->last = e->prev;
+	else
+		r->entries[e->next].prev = e->prev;
+	l->len--;
+	e->list = LIST_NONE;
+}
+
+static void
+list_append(struct registry *r, enum list_id id, uint32_t idx)
+{
+	struct entry *e = &r->entries[idx];
+	struct list *l = &r->lists[id];
+
+	list_remove(r, idx);
+	e->prev = l->last;
+	e->next = NONE;
+	if (l->last == NONE)
+		l->first = idx;
+	else
+		r->entries[l->last].next = idx;
+	l->last = idx;
+	l->len++;
+	e->list = id;
+}
+
+/* ---- entries ---- */
+
+static int
+grow_array(void *array, size_t item, size_t old, size_t len)
+{
+	void *p = reallocarray(*(void **)array, len, item);
+
+	if (p == NULL)
+		return -ENOMEM;
+	memset((char *)p + old * item, 0, (len - old) * item);
+	*(void **)array = p;
+	return 0;
+}
+
+static int
+grow(struct registry *r)
+{
+	uint32_t cap = r->cap == 0 ? 256 : 2 * r->cap;
+	size_t set = r->words * sizeof(uint64_t);
+
+	if (r->cap == r->dir->max)
+		return -ENOSPC;
+	if (cap > r->dir->max)
+		cap = r->dir->max;
+	/* What grew before a failure is only larger than it need be. */
+	if (grow_array(&r->interest, set, r->cap, cap) < 0 ||
+	    grow_array(&r->synced, set, r->cap, cap) < 0 ||
+	    grow_array(&r->entries, sizeof(struct entry), r->cap, cap) < 0)
+		return -ENOMEM;
+	r->cap = cap;
+	return 0;
+}
+
+static int
+entry_new(struct registry *r, const char *name, size_t len, uint32_t *ret_channel)
+{
+	uint32_t idx = r->free_first;
+	int err;
+
+	if (idx != NONE) {
+		r->free_first = r->entries[idx].next;
+	} else {
+		if (r->len == r->cap) {
+			err = grow(r);
+			if (err < 0)
+				return err;
+		}
+		idx = r->len++;
+	}
+	directory_set(r->dir, idx, name, len, ring_head(r->publisher->ring));
+	err = namemap_put(&r->names, idx);
+	if (err < 0) {
+		directory_clear(r->dir, idx);
+		r->entries[idx].next = r->free_first;
+		r->entries[idx].list = LIST_NONE;
+		r->free_first = idx;
+		return err;
+	}
+	r->entries[idx] = (struct entry){.used = true, .list = LIST_NONE};
+	list_append(r, LIST_RETIRED, idx);
+	r->count++;
+	*ret_channel = idx;
+	return 0;
+}
+
+static void
+entry_free(struct registry *r, uint32_t idx)
+{
+	list_remove(r, idx);
+	namemap_del(&r->names, idx); /* asks for the name, so before it goes */
+	directory_clear(r->dir, idx);
+	r->entries[idx] = (struct entry){.list = LIST_NONE, .next = r->free_first};
+	memset(&r->interest[(size_t)idx * r->words], 0, r->words * sizeof(uint64_t));
+	r->free_first = idx;
+	r->count--;
+}
+
+int
+registry_take(struct registry *r, const char *name, size_t len, uint32_t *ret_channel)
+{
+	uint32_t idx = namemap_get(&r->names, name, len);
+
+	if (idx == NAMEMAP_NONE)
+		return entry_new(r, name, len, ret_channel);
+	*ret_channel = idx;
+	return 0;
+}
+
+/* ---- records ---- */
+
+static void
+write_record(struct registry *r, uint32_t idx, enum ring_type type, unsigned worker,
+    uint64_t offset, uint64_t arg)
+{
+	struct ring_desc desc = {
+	    .type = type,
+	    .channel = idx,
+	    .worker = (uint16_t)worker,
+	    .offset = offset,
+	    .arg = arg,
+	};
+	uint64_t number = publisher_control(r->publisher, &desc);
+
+	if (idx != RING_NO_CHANNEL && number > r->entries[idx].last_control)
+		r->entries[idx].last_control = number;
+}
+
+static void
+answer(struct registry *r, uint32_t idx, const struct waiter *w, int err)
+{
+	if (err < 0)
+		write_record(r, idx, RING_REFUSED, w->worker, (uint64_t)-err, w->token);
+	else
+		write_record(r, idx, RING_SUBSCRIBED, w->worker,
+		    directory_offset(r->dir, idx), w->token);
+}
+
+static void
+answer_all(struct registry *r, uint32_t idx, int err)
+{
+	struct entry *e = &r->entries[idx];
+
+	for (const struct waiter *w = e->waiters; w != NULL; w = w->next)
+		answer(r, idx, w, err);
+	waiters_free(e);
+}
+
+/*
+ * The gap takes an offset and a record of its own: offsets never run ahead of record
+ * numbers, on which a new entry's start relies (directory.h). What came before it is
+ * out of reach from here on, so that no replay or history runs across it unseen.
+ */
+static void
+write_gap(struct registry *r, uint32_t idx)
+{
+	uint64_t offset = directory_offset(r->dir, idx) + 1;
+	char name[CHANNEL_NAME_MAX];
+	size_t len;
+
+	memcpy(name, registry_name(r, idx, &len), sizeof(name));
+	directory_set(r->dir, idx, name, len, offset);
+	write_record(r, idx, RING_GAP, 0, offset, UINT64_MAX);
+}
+
+/* ---- interest ---- */
+
+static void
+interest_gained(struct registry *r, uint32_t idx)
+{
+	struct entry *e = &r->entries[idx];
+
+	list_remove(r, idx);
+	if (e->wanted)
+		return;
+	e->wanted = true;
+	r->feed->want(r->owner, idx);
+}
+
+static void
+interest_lost(struct registry *r, uint32_t idx)
+{
+	struct entry *e = &r->entries[idx];
+
+	if (e->nworkers > 0 || e->tails > 0 || e->list != LIST_NONE)
+		return;
+	e->linger_ms = r->now_ms + REGISTRY_LINGER_MS;
+	list_append(r, LIST_LINGER, idx);
+}
+
+static struct waiter *
+waiter_of(struct entry *e, unsigned worker)
+{
+	struct waiter *w = e->waiters;
+
+	while (w != NULL && w->worker != worker)
+		w = w->next;
+	return w;
+}
+
+static int
+wait_for(struct entry *e, unsigned worker, uint64_t token)
+{
+	struct waiter *w = waiter_of(e, worker);
+
+	if (w == NULL) {
+		w = calloc(1, sizeof(*w));
+		if (w == NULL)
+			return -ENOMEM;
+		w->worker = worker;
+		w->next = e->waiters;
+		e->waiters = w;
+	}
+	w->token = token; /* a worker that asks anew has forgotten the old one */
+	return 0;
+}
+
+static void
+wait_no_more(struct entry *e, unsigned worker)
+{
+	for (struct waiter **w = &e->waiters; *w != NULL; w = &(*w)->next) {
+		struct waiter *gone = *w;
+
+		if (gone->worker != worker)
+			continue;
+		*w = gone->next;
+		free(gone);
+		return;
+	}
+}
+
+void
+registry_want(struct registry *r, unsigned worker, const char *name, size_t len,
+    uint64_t token, uint32_t believed)
+{
+	struct waiter once = {.worker = worker, .token = token};
+	struct entry *e;
+	uint32_t idx;
+	int err = registry_take(r, name, len, &idx);
+
+	assert(worker < r->nworkers);
+	if (err < 0) {
+		write_record(
+		    r, RING_NO_CHANNEL, RING_REFUSED, worker, (uint64_t)-err, token);
+		return;
+	}
+	e = &r->entries[idx];
+	bit_put(r, r->synced, idx, worker, true);
+	if (!bit_get(r, r->interest, idx, worker)) {
+		bit_put(r, r->interest, idx, worker, true);
+		e->nworkers++;
+	}
+	if (!e->live) {
+		err = wait_for(e, worker, token);
+		if (err < 0)
+			answer(r, idx, &once, err);
+	}
+	if (e->live && believed != idx)
+		answer(r, idx, &once, 0);
+	interest_gained(r, idx); /* last: it may confirm, and so answer, at once */
+}
+
+static void
+drop_worker(struct registry *r, uint32_t idx, unsigned worker)
+{
+	struct entry *e = &r->entries[idx];
+
+	if (!bit_get(r, r->interest, idx, worker))
+		return;
+	bit_put(r, r->interest, idx, worker, false);
+	wait_no_more(e, worker);
+	e->nworkers--;
+	interest_lost(r, idx);
+}
+
+void
+registry_leave(struct registry *r, unsigned worker, const char *name, size_t len)
+{
+	uint32_t idx = namemap_get(&r->names, name, len);
+
+	if (idx != NAMEMAP_NONE)
+		drop_worker(r, idx, worker);
+}
+
+void
+registry_sync_begin(struct registry *r, unsigned worker)
+{
+	for (uint32_t i = 0; i < r->len; i++)
+		bit_put(r, r->synced, i, worker, false);
+}
+
+void
+registry_sync_end(struct registry *r, unsigned worker)
+{
+	for (uint32_t i = 0; i < r->len; i++)
+		if (r->entries[i].used && !bit_get(r, r->synced, i, worker))
+			drop_worker(r, i, worker);
+}
+
+void
+registry_worker_gone(struct registry *r, unsigned worker)
+{
+	for (uint32_t i = 0; i < r->len; i++)
+		if (r->entries[i].used)
+			drop_worker(r, i, worker);
+}
+
+int
+registry_tail(struct registry *r, const char *name, size_t len, uint32_t *ret_channel)
+{
+	uint32_t idx;
+	int err = registry_take(r, name, len, &idx);
+
+	if (err < 0)
+		return err;
+	r->entries[idx].tails++;
+	interest_gained(r, idx);
+	*ret_channel = idx;
+	return 0;
+}
+
+void
+registry_untail(struct registry *r, uint32_t channel)
+{
+	assert(r->entries[channel].tails > 0);
+	r->entries[channel].tails--;
+	interest_lost(r, channel);
+}
+
+/* ---- the feed's side ---- */
+
+void
+registry_confirmed(struct registry *r, uint32_t channel, int err)
+{
+	struct entry *e = &r->entries[channel];
+
+	if (!registry_wanted(r, channel))
+		return; /* dropped meanwhile */
+	if (err < 0) {
+		/* Whoever asks next makes the feed try again. */
+		e->wanted = e->live = false;
+	} else if (!e->live) {
+		e->live = true;
+		if (e->gap)
+			write_gap(r, channel);
+		e->gap = false;
+	}
+	answer_all(r, channel, err);
+	if (r->feed->on_live != NULL)
+		r->feed->on_live(r->owner, channel, err);
+	if (err < 0) {
+		/* A refused worker has no interest any more, and will not drop it. */
+		for (unsigned w = 0; w < r->nworkers; w++)
+			drop_worker(r, channel, w);
+		if (e->tails == 0)
+			list_append(r, LIST_RETIRED, channel);
+	}
+}
+
+void
+registry_lost(struct registry *r)
+{
+	for (uint32_t i = 0; i < r->len; i++) {
+		struct entry *e = &r->entries[i];
+
+		e->gap = e->gap || e->live;
+		e->live = false;
+	}
+}
+
+bool
+registry_wanted(const struct registry *r, uint32_t channel)
+{
+	return channel < r->len && r->entries[channel].used &&
+	       r->entries[channel].wanted;
+}
+
+bool
+registry_live(const struct registry *r, uint32_t channel)
+{
+	return channel < r->len && r->entries[channel].live;
+}
+
+bool
+registry_next_wanted(const struct registry *r, uint32_t *cursor, uint32_t *ret_channel)
+{
+	while (*cursor < r->len) {
+		uint32_t idx = (*cursor)++;
+
+		if (!registry_wanted(r, idx))
+			continue;
+		*ret_channel = idx;
+		return true;
+	}
+	return false;
+}
+
+/* ---- for all ---- */
+
+uint32_t
+registry_find(const struct registry *r, const char *name, size_t len)
+{
+	uint32_t idx = namemap_get(&r->names, name, len);
+
+	return idx == NAMEMAP_NONE ? NONE : idx;
+}
+
+const char *
+registry_name(const struct registry *r, uint32_t channel, size_t *ret_len)
+{
+	/* The directory is ours alone to write. */
+	*ret_len = r->dir->entry[channel].name_len;
+	return r->dir->entry[channel].name;
+}
+
+bool
+registry_used(const struct registry *r, uint32_t channel)
+{
+	return channel < r->len && r->entries[channel].used;
+}
+
+unsigned
+registry_workers(const struct registry *r, uint32_t channel)
+{
+	return r->entries[channel].nworkers;
+}
+
+unsigned
+registry_tails(const struct registry *r, uint32_t channel)
+{
+	return r->entries[channel].tails;
+}
+
+uint32_t
+registry_len(const struct registry *r)
+{
+	return r->len;
+}
+
+uint32_t
+registry_count(const struct registry *r)
+{
+	return r->count;
+}
+
+static void
+end_linger(struct registry *r, uint32_t idx)
+{
+	struct entry *e = &r->entries[idx];
+
+	if (e->wanted)
+		r->feed->drop(r->owner, idx);
+	e->gap = e->gap || (e->live && !r->feed->complete);
+	e->wanted = e->live = false;
+	list_append(r, LIST_RETIRED, idx);
+}
+
+/* Whether the ring still holds a record that names it. */
+static bool
+in_ring(const struct registry *r, uint32_t idx)
+{
+	uint64_t last = directory_newest(r->dir, idx);
+
+	if (r->entries[idx].last_control > last)
+		last = r->entries[idx].last_control;
+	return last >= ring_oldest(r->publisher->ring);
+}
+
+void
+registry_tick(struct registry *r, uint64_t now_ms)
+{
+	const struct list *linger = &r->lists[LIST_LINGER];
+	const struct list *retired = &r->lists[LIST_RETIRED];
+	uint32_t n;
+
+	r->now_ms = now_ms;
+	while (linger->first != NONE && r->entries[linger->first].linger_ms <= now_ms)
+		end_linger(r, linger->first);
+
+	n = retired->len < RETIRED_BATCH ? retired->len : RETIRED_BATCH;
+	for (; n > 0; n--) {
+		uint32_t idx = retired->first;
+
+		if (in_ring(r, idx))
+			list_append(r, LIST_RETIRED, idx); /* to the end: later again */
+		else
+			entry_free(r, idx);
+	}
+}

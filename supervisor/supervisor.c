@@ -1,0 +1,460 @@
+/* supervisor.c - see supervisor.h */
+#include "supervisor/supervisor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/journal.h"
+#include "supervisor/ctlsock.h"
+#include "supervisor/notify.h"
+
+#define INDEX_SHARE 256 /* bytes of frames for each descriptor of the index */
+#define INDEX_MIN 4096
+#define CHANNELS_MAX (1u << 20)
+#define RETRY_S 0.001
+#define STOP_S 10.0
+#define REAP_BATCH 64
+
+uint64_t
+supervisor_now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+bool
+supervisor_ready(const struct supervisor *s)
+{
+	struct feed_status feed;
+
+	feed_look(s->feed, &feed);
+	return feed.connected && !s->stopping && workers_healthy(s->workers);
+}
+
+/* ---- what the parts tell each other ---- */
+
+static void
+on_registry_want(void *owner, uint32_t channel)
+{
+	feed_want(((struct supervisor *)owner)->feed, channel);
+}
+
+static void
+on_registry_drop(void *owner, uint32_t channel)
+{
+	feed_drop(((struct supervisor *)owner)->feed, channel);
+}
+
+static void
+on_registry_live(void *owner, uint32_t channel, int err)
+{
+	ctlsock_live(((struct supervisor *)owner)->ctlsock, channel, err);
+}
+
+static void
+on_publisher_message(
+    void *owner, uint32_t channel, const struct message *m, uint64_t time_ns)
+{
+	const struct supervisor *s = owner;
+
+	if (registry_tails(s->registry, channel) > 0)
+		ctlsock_message(s->ctlsock, channel, m, time_ns);
+}
+
+static void
+on_feed_done(void *owner, const struct receipt *receipt, int err)
+{
+	struct supervisor *s = owner;
+	struct ring_desc ack = {
+	    .type = RING_ACK,
+	    .worker = (uint16_t)receipt->worker,
+	    .channel = receipt->slot,
+	    .offset = receipt->cookie,
+	    .arg = (uint64_t)-err,
+	};
+
+	if (receipt->kind == RECEIPT_CONTROL)
+		ctlsock_published(s->ctlsock, receipt, err);
+	else if (publisher_control(&s->publisher, &ack) == 0)
+		log_error(-ENOMEM, "a client of worker %u gets no answer to a publish",
+		    receipt->worker);
+}
+
+static void
+on_feed_link(void *owner, uint64_t down_since_ms)
+{
+	struct supervisor *s = owner;
+
+	ring_set_feed_down(s->ring, down_since_ms);
+}
+
+static void
+resume_sources(struct supervisor *s)
+{
+	feed_resume(s->feed);
+	workers_resume(s->workers);
+	ctlsock_resume(s->ctlsock);
+}
+
+static void
+on_feed_room(void *owner)
+{
+	struct supervisor *s = owner;
+
+	if (!s->publisher.blocked)
+		resume_sources(s);
+}
+
+/* ---- the loop ---- */
+
+/* Everything of this turn is in the ring: wake those who wait for it, once. */
+static void
+on_turn(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+	struct supervisor *s = container_of(w, struct supervisor, turn);
+
+	ctlsock_flush(s->ctlsock); /* may publish, so before the feed sends */
+	feed_flush(s->feed);
+	if (publisher_take_batch(&s->publisher)) {
+		workers_wake(s->workers);
+		workers_watch(s->workers, supervisor_now_ms());
+	}
+	if (s->publisher.blocked && !ev_is_active(&s->retry))
+		ev_timer_again(loop, &s->retry);
+}
+
+/* A floor was in the way, and no one tells us when it rises. */
+static void
+on_retry(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct supervisor *s = container_of(t, struct supervisor, retry);
+
+	workers_watch(s->workers, supervisor_now_ms());
+	if (!publisher_retry(&s->publisher))
+		return;
+	resume_sources(s);
+	if (!s->publisher.blocked)
+		ev_timer_stop(loop, t);
+}
+
+static void
+say_ready(struct supervisor *s)
+{
+	char where[SETTINGS_LISTENERS_MAX * (sizeof(s->listeners.text[0]) + 2)] = "";
+	struct feed_status feed;
+	size_t len = 0;
+
+	feed_look(s->feed, &feed);
+	s->ready = true;
+	for (unsigned i = 0; i < s->listeners.naddresses; i++)
+		len += (size_t)snprintf(where + len, sizeof(where) - len, "%s%s",
+		    i > 0 ? ", " : "", s->listeners.text[i]);
+	log_notice("ready: listening on %s, %u workers, feed %s", where, s->nworkers,
+	    feed.source);
+	notify_ready();
+}
+
+static void
+say_status(const struct supervisor *s)
+{
+	struct feed_status feed;
+	uint64_t connections = 0;
+
+	for (unsigned i = 0; i < s->nworkers; i++)
+		connections += page_get(workers_pages(s->workers)[i], PAGE_connections);
+	feed_look(s->feed, &feed);
+	notify_status("%llu connections, feed %s%s%s", (unsigned long long)connections,
+	    feed.source,
+	    feed.connected ? "" : " is down: ", feed.connected ? "" : feed.why);
+}
+
+static void
+on_second(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct supervisor *s = container_of(t, struct supervisor, second);
+	uint64_t now_ms = supervisor_now_ms();
+
+	registry_tick(s->registry, now_ms);
+	workers_watch(s->workers, now_ms);
+	say_status(s);
+}
+
+void
+supervisor_workers_changed(struct supervisor *s)
+{
+	if (!s->ready && !s->stopping && workers_healthy(s->workers)) {
+		say_ready(s);
+		say_status(s);
+	}
+	if (s->stopping && workers_gone(s->workers))
+		ev_break(s->loop, EVBREAK_ALL);
+}
+
+/* ---- signals ---- */
+
+static void
+on_deadline(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct supervisor *s = container_of(t, struct supervisor, deadline);
+
+	log_warning(0, "some workers did not stop in time: killing them");
+	workers_kill(s->workers);
+	/* Their sockets say end of file in a moment; unless something is very wrong. */
+	if (workers_gone(s->workers) || t->repeat > 0.)
+		ev_break(loop, EVBREAK_ALL);
+	ev_timer_set(t, 2., 2.);
+	ev_timer_start(loop, t);
+}
+
+static void
+stop(struct supervisor *s)
+{
+	if (s->stopping) {
+		log_warning(0, "told to stop again: killing the workers");
+		workers_kill(s->workers);
+		return;
+	}
+	s->stopping = true;
+	log_notice("stopping: clients are told to go away");
+	notify_stopping();
+	ring_set_draining(s->ring, true);
+	workers_stop(s->workers);
+	ev_timer_init(&s->deadline, on_deadline, STOP_S, 0.);
+	ev_timer_start(s->loop, &s->deadline);
+	supervisor_workers_changed(s);
+}
+
+static void
+on_term(struct ev_loop *loop, ev_signal *w, int revents)
+{
+	stop(container_of(w, struct supervisor, on_term));
+}
+
+static void
+on_int(struct ev_loop *loop, ev_signal *w, int revents)
+{
+	stop(container_of(w, struct supervisor, on_int));
+}
+
+static void
+on_hup(struct ev_loop *loop, ev_signal *w, int revents)
+{
+	log_notice("SIGHUP: reload is not in this version; restart to change settings");
+}
+
+/* All that we started and, as their subreaper, what they left behind. */
+static void
+on_child(struct ev_loop *loop, ev_signal *w, int revents)
+{
+	struct supervisor *s = container_of(w, struct supervisor, on_child);
+
+	for (int i = 0; i < REAP_BATCH; i++) {
+		int status;
+		pid_t pid = waitpid(-1, &status, WNOHANG);
+
+		if (pid <= 0)
+			return;
+		workers_reaped(s->workers, pid, status);
+	}
+	ev_feed_signal_event(loop, SIGCHLD); /* there may be more */
+}
+
+static void
+signals_start(struct supervisor *s)
+{
+	ev_signal_init(&s->on_term, on_term, SIGTERM);
+	ev_signal_init(&s->on_int, on_int, SIGINT);
+	ev_signal_init(&s->on_hup, on_hup, SIGHUP);
+	ev_signal_init(&s->on_child, on_child, SIGCHLD);
+	ev_signal_start(s->loop, &s->on_term);
+	ev_signal_start(s->loop, &s->on_int);
+	ev_signal_start(s->loop, &s->on_hup);
+	ev_signal_start(s->loop, &s->on_child);
+	ev_prepare_init(&s->turn, on_turn);
+	ev_prepare_start(s->loop, &s->turn);
+	ev_timer_init(&s->retry, on_retry, 0., RETRY_S);
+	ev_timer_init(&s->second, on_second, 1., 1.);
+	ev_timer_start(s->loop, &s->second);
+}
+
+static void
+signals_stop(struct supervisor *s)
+{
+	ev_signal_stop(s->loop, &s->on_term);
+	ev_signal_stop(s->loop, &s->on_int);
+	ev_signal_stop(s->loop, &s->on_hup);
+	ev_signal_stop(s->loop, &s->on_child);
+	ev_prepare_stop(s->loop, &s->turn);
+	ev_timer_stop(s->loop, &s->retry);
+	ev_timer_stop(s->loop, &s->second);
+	ev_timer_stop(s->loop, &s->deadline);
+}
+
+/* ---- coming to life ---- */
+
+static void
+process_prepare(void)
+{
+	struct rlimit nofile;
+
+	(void)signal(SIGPIPE, SIG_IGN);
+	/* Keepers that lose their parent become our children: we see them end. */
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		log_warning(-errno, "cannot become a subreaper");
+	/* The keepers have the limit from us: a connection is a descriptor. */
+	if (getrlimit(RLIMIT_NOFILE, &nofile) == 0 &&
+	    nofile.rlim_cur < nofile.rlim_max) {
+		nofile.rlim_cur = nofile.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &nofile) < 0)
+			log_warning(-errno, "cannot raise the limit of open files");
+	}
+}
+
+static int
+ring_make(struct supervisor *s)
+{
+	struct ring_config cfg = {
+	    .frames_size = s->settings->ring_size,
+	    .index_len = s->settings->ring_size / INDEX_SHARE,
+	    .channels_max = CHANNELS_MAX,
+	};
+	int r;
+
+	if (cfg.index_len < INDEX_MIN)
+		cfg.index_len = INDEX_MIN;
+	r = ring_create(&cfg, &s->ring, &s->ring_fd);
+	if (r < 0) {
+		s->ring_fd = -1;
+		log_error(r, "cannot make the ring of %u bytes for each dialect",
+		    cfg.frames_size);
+		return r;
+	}
+	r = ring_reader_fd(s->ring_fd, &s->reader_fd);
+	if (r < 0) {
+		s->reader_fd = -1;
+		log_error(r, "cannot make the ring's read-only descriptor");
+	}
+	return r;
+}
+
+static int
+feed_make(struct supervisor *s)
+{
+	static struct registry_feed asks = {
+	    .want = on_registry_want,
+	    .drop = on_registry_drop,
+	    .on_live = on_registry_live,
+	};
+	struct feed_env env = {
+	    .loop = s->loop,
+	    .settings = s->settings,
+	    .registry = s->registry,
+	    .publisher = &s->publisher,
+	    .on_done = on_feed_done,
+	    .on_room = on_feed_room,
+	    .on_link = on_feed_link,
+	    .owner = s,
+	};
+	int r = -ENOTSUP;
+
+	if (s->settings->source == FEED_EMBEDDED)
+		r = feed_embedded_new(&env, &s->feed);
+	if (r < 0) {
+		log_error(r, "cannot make the feed");
+		return r;
+	}
+	asks.complete = s->feed->ops->complete;
+	registry_set_feed(s->registry, &asks, s);
+	return 0;
+}
+
+static int
+parts_make(struct supervisor *s)
+{
+	int r = ctlsock_open(s, s->settings->control_socket, &s->ctlsock);
+
+	if (r < 0)
+		return r; /* said */
+	r = listeners_open(s->settings, s->nworkers, &s->listeners);
+	if (r < 0)
+		return r; /* said */
+	r = ring_make(s);
+	if (r < 0)
+		return r; /* said */
+	r = workers_new(s, &s->workers);
+	if (r < 0) {
+		log_error(r, "cannot make the maps of %u workers", s->nworkers);
+		return r;
+	}
+	publisher_init(&s->publisher, s->ring, workers_pages(s->workers), s->nworkers);
+	s->publisher.on_message = on_publisher_message;
+	s->publisher.owner = s;
+	r = registry_new(&s->publisher, s->nworkers, &s->registry);
+	if (r == 0)
+		r = notify_new(s->loop, &s->notify);
+	if (r < 0) {
+		log_error(r, "cannot start");
+		return r;
+	}
+	return feed_make(s);
+}
+
+static void
+supervisor_done(struct supervisor *s)
+{
+	ctlsock_close(s->ctlsock);
+	feed_free(s->feed);
+	notify_free(s->notify);
+	registry_free(s->registry);
+	if (s->workers != NULL)
+		workers_free(s->workers);
+	publisher_done(&s->publisher);
+	listeners_close(&s->listeners);
+	ring_close(s->ring);
+	if (s->reader_fd >= 0)
+		(void)close(s->reader_fd);
+	if (s->ring_fd >= 0)
+		(void)close(s->ring_fd);
+	ev_loop_destroy(s->loop);
+}
+
+int
+supervisor_run(const struct settings *settings, const char *worker_path)
+{
+	struct supervisor s = {
+	    .settings = settings,
+	    .worker_path = worker_path,
+	    .nworkers = workers_wanted(settings->workers),
+	    .started_ms = supervisor_now_ms(),
+	    .ring_fd = -1,
+	    .reader_fd = -1,
+	};
+	int status = EXIT_FAILURE;
+
+	process_prepare();
+	s.loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
+	if (s.loop == NULL) {
+		log_error(0, "cannot make an epoll loop");
+		return EXIT_FAILURE;
+	}
+	if (parts_make(&s) == 0) {
+		signals_start(&s);
+		workers_start(s.workers);
+		ev_run(s.loop, 0);
+		signals_stop(&s);
+		log_notice("stopped");
+		status = EXIT_SUCCESS;
+	}
+	supervisor_done(&s);
+	return status;
+}

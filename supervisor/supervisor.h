@@ -1,0 +1,67 @@
+/*
+ * supervisor.h - wscastd's one process: what its parts share, and its life.
+ */
+#ifndef WSCAST_SUPERVISOR_SUPERVISOR_H
+#define WSCAST_SUPERVISOR_SUPERVISOR_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "proto/settings.h"
+#include "supervisor/feed.h"
+#include "supervisor/listeners.h"
+#include "supervisor/publisher.h"
+#include "supervisor/registry.h"
+#include "supervisor/workers.h"
+
+struct ctlsock;
+struct notify;
+
+struct supervisor {
+	struct ev_loop *loop;
+	const struct settings *settings; /* borrowed */
+	const char *worker_path;         /* borrowed */
+	unsigned nworkers;
+	uint64_t started_ms; /* CLOCK_MONOTONIC */
+
+	struct listeners listeners;
+	struct ring *ring;
+	int ring_fd;   /* writable: ours alone */
+	int reader_fd; /* read-only: the workers' */
+	struct publisher publisher;
+	struct registry *registry;
+	struct workers *workers;
+	struct feed *feed;
+	struct ctlsock *ctlsock;
+	struct notify *notify;
+
+	ev_signal on_term, on_int, on_hup, on_child;
+	ev_prepare turn;   /* end of each turn: wake, flush, watch */
+	ev_timer retry;    /* runs while the publisher is blocked */
+	ev_timer second;   /* once a second */
+	ev_timer deadline; /* of the stop */
+	bool ready;        /* said so */
+	bool stopping;
+};
+
+/*
+ * Live until told to end.
+ *
+ * settings, worker_path  borrowed; path of wscast-worker.
+ *
+ * Returns the exit status; whatever went wrong is logged.
+ */
+int supervisor_run(const struct settings *settings, const char *worker_path);
+
+/* Whether new connections and messages are served as they should. */
+bool supervisor_ready(const struct supervisor *s);
+
+/* workers.c: a worker became healthy, or is gone. */
+void supervisor_workers_changed(struct supervisor *s);
+
+/* CLOCK_MONOTONIC in milliseconds, as the worker pages have it. */
+uint64_t supervisor_now_ms(void);
+
+#endif
