@@ -127,7 +127,8 @@ $(obj)/version: FORCE
 
 # A unit test links what it needs of the programs' parts. Appended, not replaced: two
 # folders may have a file of the same name.
-$(obj)/parts.a: $(filter-out %/main.o,$(shared_objs) $(supervisor_objs) $(worker_objs))
+$(obj)/parts.a: $(filter-out %/main.o %/wsbench.o,$(shared_objs) $(supervisor_objs) \
+	$(worker_objs) $(wsbench_objs))
 	@rm -f $@
 	$(Q)ar qcs $@ $^
 $(bin)/tests/%: tests/unit/%.c $(obj)/parts.a $(obj)/flags
