@@ -57,6 +57,7 @@ read_run_ns(pid_t pid)
 	dir = opendir(path);
 	if (dir == NULL)
 		return 0;
+	/* cppcheck-suppress readdirCalled ; there is one thread */
 	while ((d = readdir(dir)) != NULL) {
 		if (d->d_name[0] == '.')
 			continue;
@@ -144,6 +145,7 @@ look_at_tree(struct proc_set *p)
 
 	if (dir == NULL)
 		return;
+	/* cppcheck-suppress readdirCalled ; there is one thread */
 	while ((d = readdir(dir)) != NULL && n < sizeof(all) / sizeof(all[0])) {
 		all[n].pid = (pid_t)atoi(d->d_name);
 		if (all[n].pid <= 0 || !read_stat(all[n].pid, &all[n].stat))

@@ -134,15 +134,15 @@ print_times(FILE *out, const char *title, const json_t *times)
 static void
 print_histogram(FILE *out, const json_t *times)
 {
-	const json_t *steps = json_object_get(times, "histogram"), *step;
+	const json_t *steps = json_object_get(times, "histogram");
 	uint64_t counts[ROWS_MAX] = {0}, most = 0;
 	int first = ROWS_MAX, last = -1, row, width;
 	double total = number(times, "count");
 	char buf[32];
 	size_t i;
 
-	json_array_foreach(steps, i, step)
-	{
+	for (i = 0; i < json_array_size(steps); i++) {
+		const json_t *step = json_array_get(steps, i);
 		double from = json_number_value(json_array_get(step, 0));
 
 		row = from <= 0.001 ? 0 : (int)(floor(log2(from * 1000) * 2 + 0.01));
@@ -275,7 +275,7 @@ print_memory(FILE *out, const json_t *run)
 void
 report_run(FILE *out, const json_t *run)
 {
-	const json_t *w;
+	const json_t *w = json_object_get(run, "warnings");
 	size_t i;
 
 	print_head(out, run);
@@ -290,55 +290,62 @@ report_run(FILE *out, const json_t *run)
 	print_memory(out, run);
 	if (number(run, "restarts") > 0)
 		fprintf(out, "%-12s%.0f\n", "restarts", number(run, "restarts"));
-	json_array_foreach(json_object_get(run, "warnings"), i, w)
-	    fprintf(out, "warning: %s\n", json_string_value(w));
+	for (i = 0; i < json_array_size(w); i++)
+		fprintf(out, "warning: %s\n", json_string_value(json_array_get(w, i)));
 }
 
 /* -- rounds --------------------------------------------------------------------- */
 
+/* One column for each target: its name, or a figure of its. */
 static void
-print_cell(FILE *out, const json_t *values, const char *key, bool ratio)
+print_columns(FILE *out, const json_t *targets, const struct measure *m, bool ratio)
 {
-	char buf[32];
+	char text[64];
 	double v;
 
-	if (!report_number(values, key, &v))
-		fprintf(out, "%14s", "-");
-	else if (ratio)
-		fprintf(out, "%14.3f", v);
-	else
-		fprintf(out, "%14s", report_figure(v, buf));
+	for (void *at = json_object_iter((json_t *)targets); at != NULL;
+	     at = json_object_iter_next((json_t *)targets, at)) {
+		if (m == NULL)
+			snprintf(text, sizeof(text), "%s%s", json_object_iter_key(at),
+			    ratio ? "/floor" : "");
+		else if (!report_number(json_object_iter_value(at), m->key, &v))
+			snprintf(text, sizeof(text), "-");
+		else if (ratio)
+			snprintf(text, sizeof(text), "%.3f", v);
+		else
+			(void)report_figure(v, text);
+		fprintf(out, " %17s", text);
+	}
+}
+
+static bool
+any_has(const json_t *targets, const struct measure *m)
+{
+	double v;
+
+	for (void *at = json_object_iter((json_t *)targets); at != NULL;
+	     at = json_object_iter_next((json_t *)targets, at))
+		if (report_number(json_object_iter_value(at), m->key, &v))
+			return true;
+	return false;
 }
 
 void
 report_rounds(FILE *out, const json_t *all)
 {
 	const json_t *medians = json_object_get(all, "medians");
-	const json_t *ratios = json_object_get(all, "ratios"), *values;
-	const char *target;
+	const json_t *ratios = json_object_get(all, "ratios");
 
-	fprintf(out, "%-32s", "");
-	json_object_foreach((json_t *)medians, target, values)
-	    fprintf(out, "%14s", target);
-	json_object_foreach((json_t *)ratios, target, values)
-	    fprintf(out, "   %s/floor", target);
+	fprintf(out, "%-30s", "");
+	print_columns(out, medians, NULL, false);
+	print_columns(out, ratios, NULL, true);
 	fputc('\n', out);
 	for (size_t i = 0; i < nmeasures; i++) {
-		char title[64];
-		bool any = false;
-		double v;
-
-		json_object_foreach((json_t *)medians, target, values) any =
-		    any || report_number(values, measures[i].key, &v);
-		if (!any)
+		if (!any_has(medians, &measures[i]))
 			continue;
-		snprintf(title, sizeof(title), "%s, %s", measures[i].title,
-		    measures[i].unit);
-		fprintf(out, "%-32s", title);
-		json_object_foreach((json_t *)medians, target, values)
-		    print_cell(out, values, measures[i].key, false);
-		json_object_foreach((json_t *)ratios, target, values)
-		    print_cell(out, values, measures[i].key, true);
+		fprintf(out, "%-27s%3s", measures[i].title, measures[i].unit);
+		print_columns(out, medians, &measures[i], false);
+		print_columns(out, ratios, &measures[i], true);
 		fputc('\n', out);
 	}
 }
