@@ -49,13 +49,13 @@ static const struct command {
 	"BEAT       time since the worker's last sign of life\n"
 	"Columns that do not fit the screen are left out; --json has all.\n"},
     {"clients", command_clients, 0, 0, OPTION_CHANNEL | OPTION_LIMIT,
-	"[--channel CHANNEL] [--limit N]", "the connections",
+	"[-c CHANNEL] [-n N]", "the connections",
 	"  -c, --channel CHANNEL  only those subscribed to this channel\n"
 	"  -n, --limit N          not more than N (default 100; 0: all)\n"
 	"LAG is how many messages a client has still to be sent.\n"},
     {"client", command_client, 1, 1, 0, "ID", "one connection, with its channels",
 	"ID as `wsctl clients` shows it.\n"},
-    {"channels", command_channels, 0, 1, OPTION_LIMIT, "[GLOB] [--limit N]",
+    {"channels", command_channels, 0, 1, OPTION_LIMIT, "[GLOB] [-n N]",
 	"the channels, or those that match",
 	"  -n, --limit N  not more than N (0: all)\n"
 	"Quote the GLOB, so that the shell leaves it alone: wsctl channels 'chat:*'\n"},
@@ -63,7 +63,7 @@ static const struct command {
 	"publish it, or each line of standard input",
 	"Without DATA each line of standard input is a message of its own.\n"
 	"DATA that begins with - goes behind --: wsctl publish news -- -5\n"},
-    {"tail", command_tail, 1, 1000, OPTION_RAW, "CHANNEL... [--raw]",
+    {"tail", command_tail, 1, 1000, OPTION_RAW, "[-r] CHANNEL...",
 	"print messages as they come, until ^C",
 	"  -r, --raw  the payloads and nothing else\n"
 	"Otherwise: time, channel, offset, payload, a line each.\n"},
@@ -260,9 +260,9 @@ help_all(void)
 	for (size_t i = 0; i < NCOMMANDS; i++) {
 		snprintf(line, sizeof(line), "%s %s", commands[i].name,
 		    commands[i].synopsis);
-		printf("  %-38s %s\n", line, commands[i].summary);
+		printf("  %-28s %s\n", line, commands[i].summary);
 	}
-	printf("  %-38s %s\n", "help [COMMAND]", "this, or more about one command");
+	printf("  %-28s %s\n", "help [COMMAND]", "this, or more about one command");
 	fputs(options_text, stdout);
 	return OUTCOME_DONE;
 }

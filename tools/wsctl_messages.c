@@ -70,6 +70,21 @@ struct stream {
 	enum outcome outcome;
 };
 
+static void
+stream_failed(struct stream *s)
+{
+	s->refused++;
+	s->outcome = OUTCOME_FAILED;
+}
+
+/* No more input, and none of what was read. */
+static void
+stream_stop(struct stream *s)
+{
+	s->ended = true;
+	control_line_done(&s->in);
+}
+
 static int
 stream_send(struct stream *s, const char *data, size_t len)
 {
@@ -80,8 +95,7 @@ stream_send(struct stream *s, const char *data, size_t len)
 	snprintf(what, sizeof(what), "line %llu", (unsigned long long)s->lines);
 	line = publish_line(s->channel, data, len, what, &line_len);
 	if (line == NULL) {
-		s->refused++;
-		s->outcome = OUTCOME_FAILED;
+		stream_failed(s);
 		return 0;
 	}
 	s->waiting[s->sent++ % PUBLISH_WINDOW] = s->lines;
@@ -107,10 +121,11 @@ stream_fill(struct stream *s)
 	while (stream_may_send(s)) {
 		r = control_line_next(&s->in, &line, &len);
 		if (r == -EMSGSIZE) {
-			ctl_complain("line %llu is too long to publish",
-			    (unsigned long long)s->lines + 1);
-			s->ended = true;
-			s->outcome = OUTCOME_FAILED;
+			s->lines++;
+			stream_failed(s);
+			ctl_complain("line %llu is too long to publish, and the last",
+			    (unsigned long long)s->lines);
+			stream_stop(s); /* where the next one begins is not known */
 			return 0;
 		}
 		if (r == 0 && s->ended && s->in.len > 0) { /* no newline at the end */
@@ -158,13 +173,12 @@ stream_refused(struct stream *s, const json_t *reply, uint64_t line)
 	char prefix[40];
 
 	snprintf(prefix, sizeof(prefix), "line %llu: ", (unsigned long long)line);
-	if (s->refused++ < COMPLAINTS_MAX)
-		s->outcome = ctl_refused(s->ctl, prefix, reply);
+	stream_failed(s);
+	if (s->refused <= COMPLAINTS_MAX)
+		(void)ctl_refused(s->ctl, prefix, reply);
 	/* No other line would fare better. */
-	if (code != NULL && strcmp(code, control_code_name(CONTROL_FORBIDDEN)) == 0) {
-		s->ended = true;
-		control_line_done(&s->in);
-	}
+	if (code != NULL && strcmp(code, control_code_name(CONTROL_FORBIDDEN)) == 0)
+		stream_stop(s);
 }
 
 static int

@@ -12,8 +12,8 @@
 
 #include "proto/utf8.h"
 
-#define GAP 2      /* columns between two cells */
-#define CUT_MIN 12 /* a cell is never cut to less */
+#define GAP 2     /* columns between two cells */
+#define CUT_MIN 8 /* a cell is never cut to less */
 
 /* ---- the screen ---- */
 

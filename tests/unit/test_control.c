@@ -51,8 +51,8 @@ test_control_line_cut_anywhere_splits_alike(void **state)
 			feed(&l, text + at, piece < cut ? piece : cut);
 			while (control_line_next(&l, &line, &len) == 1) {
 				assert_in_range(n, 0, 2);
-				assert_string_equal(line, want[n]);
-				assert_int_equal(len, strlen(want[n]));
+				assert_string_equal(line, want[n % 3]);
+				assert_int_equal(len, strlen(want[n % 3]));
 				n++;
 			}
 		}
