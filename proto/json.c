@@ -489,8 +489,10 @@ json_get_u64(struct slice value, uint64_t *ret_n)
 		    __builtin_add_overflow(n, (uint64_t)(value.p[i] - '0'), &n))
 			return false;
 	}
+	if (value.len == 0)
+		return false;
 	*ret_n = n;
-	return value.len > 0;
+	return true;
 }
 
 static const char *
