@@ -72,8 +72,13 @@ fanout_new(struct worker *w, struct fanout **ret)
 		return -ENOMEM;
 	}
 	f->clear = w->done;
+	/* What a predecessor left is believed within what the ring still holds. */
 	page_look(w->page, &now);
+	if (w->done < ring_oldest(w->ring) || w->done > ring_head(w->ring))
+		w->done = ring_head(w->ring);
 	f->floor = now.floor;
+	if (f->floor < ring_oldest(w->ring) || f->floor > w->done)
+		f->floor = ring_retain(w->ring, w->done);
 	f->floor_at = w->done;
 	f->middle_slot = SLOT_NONE;
 	*ret = f;

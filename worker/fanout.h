@@ -16,7 +16,7 @@ enum fanout_turn {
 		      */
 };
 
-/* w->done is the predecessor's, or the ring's head for the first of all. */
+/* w->done is as the page has it; it is set right if that cannot be. */
 int fanout_new(struct worker *w, struct fanout **ret)
     __attribute__((warn_unused_result));
 void fanout_free(struct fanout *f);

@@ -9,7 +9,8 @@
 #include "worker/out.h"
 #include "worker/side.h"
 
-#define OUT_IOV SIDE_FRAMES       /* each may be a built frame, all held at once */
+/* Each may be a built frame, and the next is asked for before it is known to fit. */
+#define OUT_IOV (SIDE_FRAMES - 1)
 #define OUT_FRAMES 256            /* frames in one send */
 #define OUT_SEND_MAX (256u << 10) /* bytes in one send, but for a longer frame */
 #define OUT_SENDS 4               /* sends for one connection in one go */

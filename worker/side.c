@@ -9,15 +9,16 @@
 /* A frame that was built; number 0 = none yet. */
 struct built {
 	uint64_t number;
+	uint64_t asked; /* side.clock when it was last asked for */
 	uint8_t *frame;
 	size_t len, cap;
 	unsigned dialect;
 };
 
-/* The oldest is replaced first, so that a caller may hold SIDE_FRAMES at once. */
 struct side {
 	struct built built[SIDE_FRAMES];
-	unsigned next;
+	uint64_t clock;
+	unsigned newest; /* a fanout asks for the same one for each subscriber */
 };
 
 int
@@ -44,9 +45,8 @@ side_free(struct side *s)
 static struct built *
 side_find(struct side *s, unsigned dialect, uint64_t number)
 {
-	/* Newest first: a fanout asks for the same one for each subscriber. */
-	for (unsigned i = 1; i <= SIDE_FRAMES; i++) {
-		struct built *b = &s->built[(s->next - i) % SIDE_FRAMES];
+	for (unsigned i = 0; i < SIDE_FRAMES; i++) {
+		struct built *b = &s->built[(s->newest + i) % SIDE_FRAMES];
 
 		if (b->number == number && b->dialect == dialect)
 			return b;
@@ -54,12 +54,24 @@ side_find(struct side *s, unsigned dialect, uint64_t number)
 	return NULL;
 }
 
+/* The one that nobody has asked for longest, so that a caller may hold the others. */
+static struct built *
+side_oldest(struct side *s)
+{
+	struct built *oldest = &s->built[0];
+
+	for (unsigned i = 1; i < SIDE_FRAMES; i++)
+		if (s->built[i].asked < oldest->asked)
+			oldest = &s->built[i];
+	return oldest;
+}
+
 static struct built *
 side_build(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel)
 {
 	struct side *s = w->side;
 	const struct ring_desc *desc = ring_at(w->ring, number);
-	struct built *b = &s->built[s->next % SIDE_FRAMES];
+	struct built *b = side_oldest(s);
 	struct message m = {.offset = desc->offset, .kind = desc->data_kind};
 	const void *raw;
 	enum opcode op;
@@ -81,7 +93,7 @@ side_build(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel
 	b->len = dialect_frame(dialect, &m, b->frame);
 	b->number = number;
 	b->dialect = dialect;
-	s->next++;
+	s->newest = (unsigned)(b - s->built);
 	page_add(w->page, PAGE_rebuilt, 1);
 	return b;
 }
@@ -100,6 +112,7 @@ side_frame(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel
 		b = side_build(w, dialect, number, channel);
 	if (b == NULL)
 		return 0;
+	b->asked = ++w->side->clock;
 	*ret_frame = b->frame;
 	return b->len;
 }

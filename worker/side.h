@@ -20,7 +20,7 @@ void side_free(struct side *s);
  * channel  the record's channel, as an index into the table.
  *
  * Returns its length; *ret_frame is valid until SIDE_FRAMES other frames were asked
- * for or the floor rises. 0: no memory.
+ * for (the last of them included), or the floor rises. 0: no memory.
  */
 #define SIDE_FRAMES 64
 size_t side_frame(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel,

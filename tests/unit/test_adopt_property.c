@@ -1,0 +1,457 @@
+/*
+ * Adoption under kill -9: serving processes die at random instants while they send to
+ * sockets that take little at a time, and each successor goes on. Every byte that the
+ * clients read is checked: frames whole, messages of each channel in order, none lost,
+ * none twice.
+ *
+ * The seed is printed; WSCAST_SEED=n runs it again, WSCAST_KILLS=n as many times.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/dialect.h"
+#include "proto/frame.h"
+#include "shm/directory.h"
+#include "worker/adopt.h"
+#include "worker/channels.h"
+#include "worker/client.h"
+#include "worker/fanout.h"
+#include "worker/out.h"
+#include "worker/side.h"
+#include "worker/worker.h"
+
+#define CONNECTIONS 12
+#define CHANNELS 3
+#define PAYLOAD_MAX 6000
+#define PING_EVERY 7 /* turns of the serving process, for each connection */
+
+/* The client's end of one connection. */
+struct peer {
+	int fd;
+	uint8_t buf[PAYLOAD_MAX + 64];
+	size_t len;
+	uint64_t
+	    next[CHANNELS]; /* sequence number that must come; 0 = not subscribed */
+	uint64_t frames, pings;
+};
+
+struct scene {
+	unsigned seed;
+	struct ring *ring;
+	struct page *page;
+	struct upstream *up;
+	struct table table;
+	int ring_fd, page_fd, table_fd, up_fd;
+	struct settings *settings;
+	struct peer peer[CONNECTIONS];
+	uint64_t seq[CHANNELS];
+};
+
+static unsigned
+rnd(struct scene *sc, unsigned n)
+{
+	return (unsigned)rand_r(&sc->seed) % n;
+}
+
+/* ---- the serving process ---- */
+
+static void
+serve_until_killed(struct scene *sc)
+{
+	static const uint8_t ping[] = {0x80 | OPCODE_PING, 4, 'p', 'i', 'n', 'g'};
+	struct worker w = {.nworkers = 1, .settings = sc->settings, .doorbell = -1};
+	struct page_now now;
+
+	if (ring_open(sc->ring_fd, false, &w.ring) < 0 ||
+	    page_open(sc->page_fd, true, &w.page) < 0 ||
+	    table_open(sc->table_fd, true, &w.table) < 0 ||
+	    upstream_open(sc->up_fd, &w.up) < 0 ||
+	    arena_new(w.table.arena, w.table.header->arena_len, &w.arena) < 0)
+		_exit(1);
+	page_look(w.page, &now);
+	w.done = now.done;
+	w.tick = 1000;
+	w.loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
+	ev_set_userdata(w.loop, &w);
+	if (side_new(&w, &w.side) < 0 || channels_new(&w, &w.channels) < 0 ||
+	    fanout_new(&w, &w.fanout) < 0 || clients_new(&w, &w.clients) < 0 ||
+	    adopt_all(&w) < 0)
+		_exit(1);
+	for (unsigned turn = 0;; turn++) {
+		(void)fanout_turn(&w);
+		page_wake(w.page);
+		ev_run(w.loop, EVRUN_NOWAIT);
+		if (turn % PING_EVERY == 0) {
+			uint32_t slot = turn / PING_EVERY % CONNECTIONS;
+
+			if (worker_slot(&w, slot)->out_bytes < 1000 &&
+			    out_private(&w, slot, ping, sizeof(ping)) < 0)
+				_exit(1);
+		}
+	}
+}
+
+/* ---- the scene ---- */
+
+static void
+connect_pair(int *ret_server, int *ret_client)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET};
+	socklen_t len = sizeof(sa);
+	int l = socket(AF_INET, SOCK_STREAM, 0), small = 4096;
+
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(l, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(l, 1), 0);
+	assert_int_equal(getsockname(l, (struct sockaddr *)&sa, &len), 0);
+	*ret_client = socket(AF_INET, SOCK_STREAM, 0);
+	(void)setsockopt(*ret_client, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	assert_int_equal(connect(*ret_client, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	*ret_server = accept4(l, NULL, NULL, SOCK_NONBLOCK);
+	assert_true(*ret_server >= 0);
+	(void)setsockopt(*ret_server, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	assert_int_equal(fcntl(*ret_client, F_SETFL, O_NONBLOCK), 0);
+	(void)close(l);
+}
+
+/* A channel as a predecessor would have left it: live, named "c0"... */
+static void
+make_channel(struct scene *sc, struct arena *a, uint32_t idx)
+{
+	struct channel *c = &sc->table.channels[idx];
+	char name[8];
+
+	(void)snprintf(name, sizeof(name), "c%u", idx);
+	c->name = arena_alloc(a, 2);
+	memcpy(arena_at(a, c->name), name, 2);
+	c->name_len = 2;
+	c->directory = idx;
+	c->gen = 1;
+	atomic_store(&c->state, CHANNEL_LIVE);
+	directory_set(ring_directory(sc->ring), idx, name, 2, 0);
+}
+
+/* A connection that is subscribed to the first channel, to two, or to all. */
+static void
+make_connection(struct scene *sc, struct arena *a, uint32_t idx)
+{
+	struct slot *s = &sc->table.slots[idx];
+	struct sub *sub = &s->sub0;
+
+	connect_pair(&s->fd, &sc->peer[idx].fd);
+	s->proto = idx % 2 == 0 ? PROTO_RAW : PROTO_V1;
+	s->dialect = idx % 2 == 0 ? DIALECT_RAW : DIALECT_V1;
+	s->nsubs = (uint16_t)(1 + idx % CHANNELS);
+	if (s->nsubs > 1) {
+		s->subs = arena_alloc(a, 4 * sizeof(*sub));
+		s->subs_cap = 4;
+		sub = arena_at(a, s->subs);
+	}
+	for (uint32_t i = 0; i < s->nsubs; i++) {
+		sub[i] = (struct sub){.channel = i, .from = 1};
+		sc->peer[idx].next[i] = 1;
+	}
+	slot_set_pos(s, 1, 0);
+	slot_set_state(s, SLOT_OPEN);
+}
+
+static void
+scene_open(struct scene *sc)
+{
+	static const struct ring_config cfg = {
+	    .frames_size = RING_FRAMES_MIN, .index_len = 4096, .channels_max = 64};
+	struct faults faults = {0};
+	struct arena *a;
+
+	assert_int_equal(ring_create(&cfg, &sc->ring, &sc->ring_fd), 0);
+	assert_int_equal(page_create(0, &sc->page, &sc->page_fd), 0);
+	assert_int_equal(upstream_create(65536, &sc->up, &sc->up_fd), 0);
+	assert_int_equal(table_create(64, 64, 1 << 20, &sc->table, &sc->table_fd), 0);
+	assert_int_equal(settings_load(NULL, NULL, 0, &sc->settings, &faults), 0);
+	ring_set_worker(sc->ring, 0, sc->page);
+	assert_int_equal(arena_new(sc->table.arena, 1 << 20, &a), 0);
+	for (uint32_t i = 0; i < CHANNELS; i++)
+		make_channel(sc, a, i);
+	for (uint32_t i = 0; i < CONNECTIONS; i++)
+		make_connection(sc, a, i);
+	atomic_store(&sc->table.header->channels_used, CHANNELS);
+	atomic_store(&sc->table.header->slots_used, CONNECTIONS);
+	arena_free_all(a);
+}
+
+static void
+scene_close(struct scene *sc)
+{
+	for (int i = 0; i < CONNECTIONS; i++) {
+		(void)close(sc->peer[i].fd);
+		(void)close(sc->table.slots[i].fd);
+	}
+	table_close(&sc->table);
+	upstream_close(sc->up);
+	page_close(sc->page);
+	ring_close(sc->ring);
+	settings_free(sc->settings);
+	(void)close(sc->ring_fd);
+	(void)close(sc->page_fd);
+	(void)close(sc->table_fd);
+	(void)close(sc->up_fd);
+}
+
+/* "channel sequence ", then as many x as the sequence says. */
+static size_t
+payload_of(unsigned channel, uint64_t seq, char *out)
+{
+	size_t head =
+	    (size_t)sprintf(out, "%u %llu ", channel, (unsigned long long)seq);
+	size_t fill = seq * 7919 % (seq % 16 == 0 ? 5000 : 300);
+
+	memset(out + head, 'x', fill);
+	return head + fill;
+}
+
+static bool
+publish(struct scene *sc)
+{
+	unsigned channel = rnd(sc, CHANNELS);
+	struct directory *dir = ring_directory(sc->ring);
+	char data[PAYLOAD_MAX];
+	size_t len = payload_of(channel, sc->seq[channel] + 1, data);
+	char name[] = {'c', (char)('0' + channel)};
+	struct message m = {
+	    name, 2, directory_offset(dir, channel) + 1, data, len, DATA_TEXT};
+	struct ring_desc desc = {.type = RING_MESSAGE,
+	    .channel = channel,
+	    .offset = m.offset,
+	    .data_kind = DATA_TEXT};
+	uint64_t newest = directory_newest(dir, channel);
+
+	/* Now and then a worker finds no frame for wscast.v1, and builds it. */
+	for (unsigned d = 0; d < DIALECT_COUNT; d++) {
+		void *room;
+
+		if (d != DIALECT_RAW && rnd(sc, 4) == 0)
+			continue;
+		room = ring_room(sc->ring, d, dialect_frame_max(d, &m));
+		if (room == NULL) {
+			ring_abort(sc->ring);
+			return false;
+		}
+		ring_put(sc->ring, d, dialect_frame(d, &m, room));
+	}
+	if (newest >= ring_oldest(sc->ring) && newest != 0)
+		desc.prev = (uint32_t)(ring_head(sc->ring) - newest);
+	if (ring_commit(sc->ring, &desc) == 0) {
+		ring_abort(sc->ring);
+		return false;
+	}
+	sc->seq[channel]++;
+	return true;
+}
+
+/* ---- what the clients read ---- */
+
+static void
+check_message(struct peer *p, bool v1, const char *data, size_t len)
+{
+	char want[PAYLOAD_MAX], text[PAYLOAD_MAX + 64];
+	unsigned channel;
+	size_t want_len;
+
+	if (v1) {
+		const char *at = memmem(data, len, "\"data\":\"", 8);
+
+		assert_non_null(at);
+		at += 8;
+		len -= (size_t)(at - data) + 2; /* "} */
+		data = at;
+	}
+	memcpy(text, data, len);
+	text[len] = '\0';
+	assert_int_equal(sscanf(text, "%u", &channel), 1);
+	assert_true(channel < CHANNELS);
+	want_len = payload_of(channel, p->next[channel], want);
+	assert_int_equal(len, want_len);
+	assert_memory_equal(data, want, len);
+	p->next[channel]++;
+	p->frames++;
+}
+
+/* Take all whole frames off the front of the buffer. */
+static void
+check_frames(struct peer *p, bool v1)
+{
+	size_t at = 0;
+
+	while (p->len - at >= 2) {
+		const uint8_t *f = p->buf + at;
+		size_t head = f[1] == 126 ? 4 : 2;
+		size_t len = f[1];
+
+		assert_true(f[1] <= 126); /* no longer payload was sent */
+		if (p->len - at < head)
+			break;
+		if (f[1] == 126)
+			len = (size_t)f[2] << 8 | f[3];
+		if (p->len - at < head + len)
+			break;
+		if (f[0] == (0x80 | OPCODE_PING)) {
+			assert_int_equal(len, 4);
+			assert_memory_equal(f + head, "ping", 4);
+			p->pings++;
+		} else {
+			assert_int_equal(f[0], 0x80 | OPCODE_TEXT);
+			check_message(p, v1, (const char *)f + head, len);
+		}
+		at += head + len;
+	}
+	p->len -= at;
+	memmove(p->buf, p->buf + at, p->len);
+}
+
+static size_t
+read_some(struct scene *sc, uint32_t idx)
+{
+	struct peer *p = &sc->peer[idx];
+	size_t want = 1 + rnd(sc, sizeof(p->buf) - 1);
+	ssize_t n;
+
+	if (want > sizeof(p->buf) - p->len)
+		want = sizeof(p->buf) - p->len;
+	n = read(p->fd, p->buf + p->len, want);
+	if (n < 0) {
+		assert_int_equal(errno, EAGAIN);
+		return 0;
+	}
+	assert_true(n > 0); /* no socket closes */
+	p->len += (size_t)n;
+	check_frames(p, idx % 2 == 1);
+	return (size_t)n;
+}
+
+static bool
+all_have_all(const struct scene *sc)
+{
+	for (int i = 0; i < CONNECTIONS; i++)
+		for (int c = 0; c < CHANNELS; c++)
+			if (sc->peer[i].next[c] != 0 &&
+			    sc->peer[i].next[c] != sc->seq[c] + 1)
+				return false;
+	return true;
+}
+
+static pid_t
+serving(struct scene *sc)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		serve_until_killed(sc);
+	return pid;
+}
+
+static void
+kill_and_wait(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* Nobody's cursor may be lapped here: wait until the slowest is near enough. */
+static bool
+readers_near(const struct scene *sc)
+{
+	uint64_t behind = 0;
+
+	for (int i = 0; i < CONNECTIONS; i++)
+		for (int c = 0; c < CHANNELS; c++)
+			if (sc->peer[i].next[c] != 0 &&
+			    sc->seq[c] + 1 - sc->peer[i].next[c] > behind)
+				behind = sc->seq[c] + 1 - sc->peer[i].next[c];
+	return behind < 300;
+}
+
+static unsigned
+number_from(const char *variable, unsigned otherwise)
+{
+	const char *value = getenv(variable);
+
+	return value != NULL ? (unsigned)strtoul(value, NULL, 10) : otherwise;
+}
+
+static void
+test_adoption_killed_at_random_no_byte_lost_or_repeated(void **state)
+{
+	struct scene sc = {.seed = number_from("WSCAST_SEED", (unsigned)time(NULL))};
+	unsigned kills = number_from("WSCAST_KILLS", 300);
+	uint64_t frames = 0, pings = 0;
+	struct timespec deadline, now;
+	pid_t pid;
+
+	print_message("WSCAST_SEED=%u\n", sc.seed);
+	scene_open(&sc);
+	pid = serving(&sc);
+	for (unsigned k = 0; k < kills; k++) {
+		/* Some die while they adopt, some in the middle of their sends. */
+		uint64_t sends = page_get(sc.page, PAGE_sends) + rnd(&sc, 60);
+		unsigned steps = rnd(&sc, 8) == 0 ? rnd(&sc, 200) : 1000000;
+
+		while (steps-- > 0 && page_get(sc.page, PAGE_sends) < sends) {
+			if (readers_near(&sc))
+				(void)publish(&sc);
+			(void)read_some(&sc, rnd(&sc, CONNECTIONS));
+		}
+		kill_and_wait(pid);
+		pid = serving(&sc);
+	}
+	(void)clock_gettime(CLOCK_MONOTONIC, &deadline);
+	do {
+		for (uint32_t i = 0; i < CONNECTIONS; i++)
+			(void)read_some(&sc, i);
+		(void)clock_gettime(CLOCK_MONOTONIC, &now);
+		assert_true(now.tv_sec - deadline.tv_sec < 30);
+	} while (!all_have_all(&sc));
+	kill_and_wait(pid);
+	for (int i = 0; i < CONNECTIONS; i++) {
+		frames += sc.peer[i].frames;
+		pings += sc.peer[i].pings;
+	}
+	assert_true(pings > 0);
+	assert_true(page_get(sc.page, PAGE_blocked) > kills / 4); /* frames were cut */
+	print_message("%u kills, %llu messages and %llu pings read, %llu short sends, "
+		      "%llu frames rebuilt\n",
+	    kills, (unsigned long long)frames, (unsigned long long)pings,
+	    (unsigned long long)page_get(sc.page, PAGE_blocked),
+	    (unsigned long long)page_get(sc.page, PAGE_rebuilt));
+	scene_close(&sc);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_adoption_killed_at_random_no_byte_lost_or_repeated),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
