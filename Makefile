@@ -97,7 +97,7 @@ $(bin)/wscastd: $(supervisor_objs) $(shared_objs)
 $(bin)/wscast-worker: $(worker_objs) $(shared_objs)
 $(bin)/wsctl: $(wsctl_objs) $(shared_objs)
 $(bin)/wsbench: $(wsbench_objs) $(shared_objs)
-$(bin)/wsbench: LIBS += $(URING_LIBS) -lm
+$(bin)/wsbench: private LIBS += $(URING_LIBS) -lm
 $(addprefix $(bin)/,$(programs)):
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
