@@ -13,7 +13,7 @@ void session_message(
 
 /* The frames that come right behind the handshake's answer (v1: hello), so that both
  * are queued as one. out has SESSION_HELLO_MAX bytes. Returns how many. */
-#define SESSION_HELLO_MAX 256
+#define SESSION_HELLO_MAX 2048
 size_t session_hello(struct worker *w, uint32_t slot, uint8_t *out);
 
 /* Say goodbye before a Close frame of ours, in protocols that have a word for it. */
