@@ -13,6 +13,7 @@
 
 #include "proto/control.h"
 #include "supervisor/ctlsock.h"
+#include "supervisor/outbuf.h"
 
 #define CTL_CLIENTS_MAX 64
 #define CTL_TAILS_MAX 128 /* channels of one client */
@@ -34,8 +35,7 @@ struct ctl_client {
 	bool ended; /* the peer sends nothing more: close once all is answered */
 	struct control_line in;
 
-	char *out; /* out_len bytes from out_start wait */
-	size_t out_cap, out_start, out_len;
+	struct outbuf out;
 	bool blocked; /* the socket took not all */
 
 	enum ctl_waits waits;

@@ -158,7 +158,7 @@ client_free(struct ctl_client *c)
 	ev_io_stop(loop, &c->write_io);
 	(void)close(c->fd);
 	control_line_done(&c->in);
-	free(c->out);
+	outbuf_done(&c->out);
 	free(c);
 }
 
@@ -181,37 +181,13 @@ ctlsock_close(struct ctlsock *c)
 
 /* ---- output ---- */
 
-static bool
-out_reserve(struct ctl_client *c, size_t len)
-{
-	size_t cap = c->out_cap == 0 ? 4096 : c->out_cap;
-	char *out;
-
-	if (c->out_start > 0 && c->out_start + c->out_len + len > c->out_cap) {
-		memmove(c->out, c->out + c->out_start, c->out_len);
-		c->out_start = 0;
-	}
-	while (cap < c->out_len + len)
-		cap *= 2;
-	if (cap == c->out_cap)
-		return true;
-	out = realloc(c->out, cap);
-	if (out == NULL)
-		return false;
-	c->out = out;
-	c->out_cap = cap;
-	return true;
-}
-
 void
 client_put(struct ctl_client *c, const char *line, size_t len)
 {
-	if (line == NULL || !out_reserve(c, len)) {
+	if (line == NULL || outbuf_put(&c->out, line, len) < 0) {
 		c->gone = true;
 		return;
 	}
-	memcpy(c->out + c->out_start + c->out_len, line, len);
-	c->out_len += len;
 	/* Also when it is queued behind this turn's client_turn(). */
 	ev_io_start(c->sock->s->loop, &c->write_io);
 }
@@ -226,30 +202,19 @@ client_reply(struct ctl_client *c, char *line, size_t len)
 bool
 client_has_room(const struct ctl_client *c, size_t len)
 {
-	return c->out_len + len <= OUT_TAIL_MAX;
+	return c->out.len + len <= OUT_TAIL_MAX;
 }
 
 static void
 client_send(struct ctl_client *c)
 {
-	struct ev_loop *loop = c->sock->s->loop;
+	int r = outbuf_send(&c->out, c->fd);
 
-	while (c->out_len > 0) {
-		ssize_t n = send(c->fd, c->out + c->out_start, c->out_len,
-		    MSG_DONTWAIT | MSG_NOSIGNAL);
-
-		if (n < 0) {
-			c->blocked = errno == EAGAIN;
-			c->gone = c->gone || (errno != EAGAIN && errno != EINTR);
-			return;
-		}
-		c->out_start += (size_t)n;
-		c->out_len -= (size_t)n;
-	}
-	ev_io_stop(loop, &c->write_io);
-	free(c->out); /* an idle client holds no buffer */
-	c->out = NULL;
-	c->out_cap = c->out_start = 0;
+	c->blocked = r == -EAGAIN;
+	if (r == 0)
+		ev_io_stop(c->sock->s->loop, &c->write_io);
+	else if (r != -EAGAIN)
+		c->gone = true;
 }
 
 static void
@@ -281,7 +246,7 @@ client_run(struct ctl_client *c)
 		size_t len;
 		int r;
 
-		if (c->gone || c->waits != CTL_WAITS_NOT || c->out_len > OUT_PAUSE)
+		if (c->gone || c->waits != CTL_WAITS_NOT || c->out.len > OUT_PAUSE)
 			return;
 		r = control_line_next(&c->in, &line, &len);
 		if (r == 0)
@@ -338,7 +303,7 @@ on_read(struct ev_loop *loop, ev_io *io, int revents)
 		if (!more)
 			break;
 	}
-	if (c->ended || c->gone || c->waits != CTL_WAITS_NOT || c->out_len > OUT_PAUSE)
+	if (c->ended || c->gone || c->waits != CTL_WAITS_NOT || c->out.len > OUT_PAUSE)
 		ev_io_stop(loop, io);
 }
 
@@ -491,17 +456,17 @@ client_turn(struct ctl_client *c)
 	struct ev_loop *loop = c->sock->s->loop;
 
 	command_turn(c);
-	if (c->missed > 0 && c->out_len < OUT_PAUSE)
+	if (c->missed > 0 && c->out.len < OUT_PAUSE)
 		put_missed(c);
-	if (c->out_len > 0 && !c->blocked)
+	if (c->out.len > 0 && !c->blocked)
 		client_send(c);
 	/* What came behind a request that was answered meanwhile. Its answer makes the
 	 * next turn come, so that none is left lying. */
 	client_run(c);
-	if (c->waits != CTL_WAITS_NOT || c->out_len > OUT_PAUSE)
+	if (c->waits != CTL_WAITS_NOT || c->out.len > OUT_PAUSE)
 		return;
 	if (c->ended)
-		c->gone = c->gone || c->out_len == 0;
+		c->gone = c->gone || c->out.len == 0;
 	else if (!c->gone)
 		ev_io_start(loop, &c->read_io);
 }

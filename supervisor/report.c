@@ -60,7 +60,8 @@ worker_object(const struct supervisor *s, unsigned index, bool all)
 	    "keeper_pid", (int)look.keeper, "pid", (int)look.pid, "cpu", (int)now.cpu,
 	    "state", state_name(&look, now.state), "restarts", integer(look.restarts),
 	    "stuck", integer(look.stuck), "heartbeat_ms",
-	    integer(now.beat_ms < now_ms ? now_ms - now.beat_ms : 0));
+	    integer(
+		now.beat_ms != 0 && now.beat_ms < now_ms ? now_ms - now.beat_ms : 0));
 	for (int c = 0; o != NULL && c < PAGE_COUNTER_COUNT; c++) {
 		bool brief = c == PAGE_connections || c == PAGE_adopted ||
 			     c == PAGE_sent || c == PAGE_lapped ||

@@ -365,10 +365,9 @@ feed_make(struct supervisor *s)
 	    .on_link = on_feed_link,
 	    .owner = s,
 	};
-	int r = -ENOTSUP;
+	int r = s->settings->source == FEED_PUBSUB ? feed_pubsub_new(&env, &s->feed)
+						   : feed_embedded_new(&env, &s->feed);
 
-	if (s->settings->source == FEED_EMBEDDED)
-		r = feed_embedded_new(&env, &s->feed);
 	if (r < 0) {
 		log_error(r, "cannot make the feed");
 		return r;

@@ -1,0 +1,620 @@
+/*
+ * feed_pubsub.c - Redis pub/sub; see feed.h.
+ *
+ * Two links: one subscribes, for the whole host and only to what somebody here wants;
+ * the other publishes. The feed is up while both are.
+ *
+ * What passes while the subscribing link is down is lost, and nobody can say how much:
+ * the registry writes a gap for each channel once it is subscribed again.
+ *
+ * Source   Redis: SUBSCRIBE, UNSUBSCRIBE, PUBLISH
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "proto/journal.h"
+#include "shm/directory.h"
+#include "supervisor/feed.h"
+#include "supervisor/redis_link.h"
+#include "supervisor/supervisor.h"
+
+#define BATCH 128                    /* channels of one SUBSCRIBE */
+#define ASKED_MAX 4096               /* channels that Redis has not answered yet */
+#define SUBSCRIBE_QUEUE (256u << 10) /* bytes: no further SUBSCRIBE meanwhile */
+#define PUBLISH_QUEUE (4u << 20)     /* bytes: no further PUBLISH meanwhile */
+#define RECEIPTS_MAX 16384           /* publishes that Redis has not answered yet */
+#define REPLY_MARGIN (64u << 10)
+#define WHY_MAX 256
+
+/* A channel that is to be, or was, subscribed. `gen` tells whether it still is. */
+struct asked {
+	uint32_t channel, gen;
+	bool first; /* of its command */
+	bool alone; /* refused together with others: ask for it by itself */
+};
+
+/* A growing ring of items of one size. */
+struct fifo {
+	char *items;
+	size_t item, cap, first, len;
+};
+
+struct pubsub {
+	struct feed feed;
+	struct redis_url url;
+	char where[REDIS_URL_MAX + 16]; /* without the password */
+	const char *prefix;
+	size_t prefix_len;
+	struct redis_link *sub, *cmd;
+
+	bool up;
+	uint64_t down_since_ms;
+	uint64_t reconnects;
+	char why[WHY_MAX];      /* it is down */
+	char why_said[WHY_MAX]; /* logged last */
+	struct log_limit down_limit, reply_limit, long_limit;
+
+	struct fifo todo;  /* struct asked: to be sent */
+	struct fifo asked; /* struct asked: sent */
+	uint32_t again;    /* next channel to be subscribed again; UINT32_MAX: none */
+	uint32_t *gens;    /* by channel: rises when it is dropped */
+	uint32_t ngens;
+	char *names; /* BATCH names with their prefix */
+
+	struct fifo receipts; /* struct receipt */
+	bool refused;         /* a publish for want of room: say when there is some */
+};
+
+/* ---- fifo ---- */
+
+static void *
+fifo_at(const struct fifo *f, size_t i)
+{
+	return f->items + (f->first + i) % f->cap * f->item;
+}
+
+static int
+fifo_push(struct fifo *f, const void *item)
+{
+	if (f->len == f->cap) {
+		struct fifo bigger = {.item = f->item,
+		    .cap = f->cap == 0 ? 64 : 2 * f->cap,
+		    .len = f->len};
+
+		bigger.items = calloc(bigger.cap, f->item);
+		if (bigger.items == NULL)
+			return -ENOMEM;
+		for (size_t i = 0; i < f->len; i++)
+			memcpy(bigger.items + i * f->item, fifo_at(f, i), f->item);
+		free(f->items);
+		*f = bigger;
+	}
+	memcpy(fifo_at(f, f->len++), item, f->item);
+	return 0;
+}
+
+static bool
+fifo_pop(struct fifo *f, void *ret_item)
+{
+	if (f->len == 0)
+		return false;
+	memcpy(ret_item, fifo_at(f, 0), f->item);
+	f->first = (f->first + 1) % f->cap;
+	f->len--;
+	return true;
+}
+
+static void
+fifo_clear(struct fifo *f)
+{
+	free(f->items);
+	*f = (struct fifo){.item = f->item};
+}
+
+/* ---- up and down ---- */
+
+static uint64_t
+realtime_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* Once for each time that it goes down, and again when the reason changes: not for each
+ * attempt. */
+static void
+say_down(struct pubsub *p, bool was_up)
+{
+	unsigned long missed;
+
+	if (!was_up && strcmp(p->why, p->why_said) == 0)
+		return;
+	if (!was_up && !log_allowed(&p->down_limit, supervisor_now_ms(), &missed))
+		return;
+	(void)snprintf(p->why_said, sizeof(p->why_said), "%s", p->why);
+	log_error(0,
+	    "feed: Redis at %s is down: %s; clients stay, publishes are refused, and "
+	    "it "
+	    "is tried again",
+	    p->where, p->why);
+}
+
+static void
+set_up(struct pubsub *p, bool up)
+{
+	bool was_up = p->up;
+
+	p->up = up;
+	if (up) {
+		p->down_since_ms = 0;
+		p->why[0] = p->why_said[0] = '\0';
+		log_notice("feed: connected to Redis at %s", p->where);
+	} else {
+		if (was_up)
+			p->down_since_ms = realtime_ms();
+		p->reconnects += was_up;
+		say_down(p, was_up);
+	}
+	p->feed.env.on_link(p->feed.env.owner, p->down_since_ms);
+}
+
+static void
+link_up(struct pubsub *p)
+{
+	if (redis_link_up(p->sub) && redis_link_up(p->cmd))
+		set_up(p, true);
+}
+
+static void
+link_down(struct pubsub *p, const char *why)
+{
+	(void)snprintf(p->why, sizeof(p->why), "%s", why);
+	set_up(p, false);
+}
+
+/* ---- subscribing ---- */
+
+static uint32_t
+gen_of(const struct pubsub *p, uint32_t channel)
+{
+	return channel < p->ngens ? p->gens[channel] : 0;
+}
+
+static void
+gen_next(struct pubsub *p, uint32_t channel)
+{
+	if (channel >= p->ngens) {
+		uint32_t n = channel < 512 ? 1024 : 2 * channel;
+		uint32_t *gens = reallocarray(p->gens, n, sizeof(*gens));
+
+		if (gens == NULL)
+			return; /* at worst a channel is taken to be live too early */
+		memset(gens + p->ngens, 0, (n - p->ngens) * sizeof(*gens));
+		p->gens = gens;
+		p->ngens = n;
+	}
+	p->gens[channel]++;
+}
+
+static bool
+still_asked(const struct pubsub *p, const struct asked *a)
+{
+	return a->gen == gen_of(p, a->channel) &&
+	       registry_wanted(p->feed.env.registry, a->channel);
+}
+
+/* A channel's name as Redis knows it; returns its length. */
+static size_t
+redis_name(const struct pubsub *p, uint32_t channel, char *out)
+{
+	size_t len;
+	const char *name = registry_name(p->feed.env.registry, channel, &len);
+
+	memcpy(out, p->prefix, p->prefix_len);
+	memcpy(out + p->prefix_len, name, len);
+	return p->prefix_len + len;
+}
+
+static void
+on_pubsub_want(struct feed *f, uint32_t channel)
+{
+	struct pubsub *p = container_of(f, struct pubsub, feed);
+	struct asked a = {.channel = channel, .gen = gen_of(p, channel)};
+
+	/* While the link is down: all that is wanted is asked for when it is up. */
+	if (redis_link_up(p->sub) && fifo_push(&p->todo, &a) < 0)
+		registry_confirmed(f->env.registry, channel, -ENOMEM);
+}
+
+static void
+on_pubsub_drop(struct feed *f, uint32_t channel)
+{
+	struct pubsub *p = container_of(f, struct pubsub, feed);
+	const char *argv[2] = {"UNSUBSCRIBE", p->names};
+	size_t lens[2] = {11, redis_name(p, channel, p->names)};
+
+	gen_next(p, channel);
+	/* Without memory Redis goes on to send what nobody wants: it is ignored. */
+	if (redis_link_up(p->sub) && redis_link_command(p->sub, 2, argv, lens) < 0)
+		log_warning(-ENOMEM, "feed: a channel stays subscribed at Redis");
+}
+
+/* The next channel to subscribe. */
+static bool
+next_todo(struct pubsub *p, struct asked *ret)
+{
+	while (fifo_pop(&p->todo, ret))
+		if (still_asked(p, ret))
+			return true;
+	*ret = (struct asked){0};
+	if (p->again != UINT32_MAX &&
+	    registry_next_wanted(p->feed.env.registry, &p->again, &ret->channel)) {
+		ret->gen = gen_of(p, ret->channel);
+		return true;
+	}
+	p->again = UINT32_MAX;
+	return false;
+}
+
+/* One SUBSCRIBE. Returns false when there is nothing to ask for. */
+static bool
+subscribe_some(struct pubsub *p)
+{
+	const char *argv[BATCH + 1] = {"SUBSCRIBE"};
+	size_t lens[BATCH + 1] = {9}, used = 0;
+	struct asked a;
+	int n = 0;
+
+	while (n < BATCH && next_todo(p, &a)) {
+		/* What must go alone waits for its turn to be the first. */
+		if (a.alone && n > 0) {
+			if (fifo_push(&p->todo, &a) < 0)
+				registry_confirmed(
+				    p->feed.env.registry, a.channel, -ENOMEM);
+			break;
+		}
+		a.first = n == 0;
+		if (fifo_push(&p->asked, &a) < 0) {
+			registry_confirmed(p->feed.env.registry, a.channel, -ENOMEM);
+			continue;
+		}
+		n++;
+		argv[n] = p->names + used;
+		lens[n] = redis_name(p, a.channel, p->names + used);
+		used += lens[n];
+		if (a.alone)
+			break;
+	}
+	if (n == 0)
+		return false;
+	/* On failure the probe's answer will not fit, and the link starts anew. */
+	return redis_link_command(p->sub, n + 1, argv, lens) == 0;
+}
+
+static void
+on_pubsub_flush(struct feed *f)
+{
+	struct pubsub *p = container_of(f, struct pubsub, feed);
+
+	while (redis_link_up(p->sub) && p->asked.len < ASKED_MAX &&
+	       redis_link_queued(p->sub) < SUBSCRIBE_QUEUE && subscribe_some(p))
+		;
+	redis_link_flush(p->sub);
+	redis_link_flush(p->cmd);
+}
+
+static void
+on_subscribed(struct pubsub *p)
+{
+	struct asked a;
+
+	if (fifo_pop(&p->asked, &a) && still_asked(p, &a))
+		registry_confirmed(p->feed.env.registry, a.channel, 0);
+}
+
+/* Redis refused a whole SUBSCRIBE, though perhaps not for all of its channels. */
+static void
+on_subscribe_error(struct pubsub *p, const redisReply *reply)
+{
+	struct registry *reg = p->feed.env.registry;
+	int err = strncmp(reply->str, "NOPERM", 6) == 0 ? -EACCES : -EIO;
+	char quoted[160];
+	unsigned long missed;
+	struct asked a;
+	bool many;
+
+	if (!fifo_pop(&p->asked, &a))
+		return;
+	many = p->asked.len > 0 && !((struct asked *)fifo_at(&p->asked, 0))->first;
+	for (;;) {
+		a.alone = true;
+		if (still_asked(p, &a) && (!many || fifo_push(&p->todo, &a) < 0))
+			registry_confirmed(reg, a.channel, err);
+		if (p->asked.len == 0 || ((struct asked *)fifo_at(&p->asked, 0))->first)
+			break;
+		(void)fifo_pop(&p->asked, &a);
+	}
+	if (!many && log_allowed(&p->reply_limit, supervisor_now_ms(), &missed))
+		log_warning(0, "feed: Redis refuses a subscription: %s",
+		    log_quote(reply->str, reply->len, quoted, sizeof(quoted)));
+}
+
+/* Returns false when there is no room. */
+static bool
+on_message(struct pubsub *p, const redisReply *name, const redisReply *data)
+{
+	struct registry *reg = p->feed.env.registry;
+	unsigned long missed;
+	uint32_t channel;
+	int r;
+
+	if (name->str == NULL || data->str == NULL || name->len < p->prefix_len)
+		return true;
+	channel =
+	    registry_find(reg, name->str + p->prefix_len, name->len - p->prefix_len);
+	if (channel == UINT32_MAX || !registry_live(reg, channel))
+		return true; /* it was dropped a moment ago */
+	r = publisher_message(p->feed.env.publisher, channel, data->str, data->len);
+	if (r == -EMSGSIZE && log_allowed(&p->long_limit, supervisor_now_ms(), &missed))
+		log_warning(0,
+		    "feed: a message of %zu bytes is too long for the ring and is lost "
+		    "(%lu more since the last such line); raise ring.size to send such",
+		    data->len, missed);
+	return r != -ENOBUFS;
+}
+
+static bool
+on_sub_reply(void *owner, const redisReply *r)
+{
+	struct pubsub *p = owner;
+	const char *kind;
+
+	if (r->type == REDIS_REPLY_ERROR) {
+		on_subscribe_error(p, r);
+		return true;
+	}
+	if (r->elements < 3 || r->element[0]->str == NULL)
+		return true;
+	kind = r->element[0]->str;
+	if (strcmp(kind, "message") == 0)
+		return on_message(p, r->element[1], r->element[2]);
+	if (strcmp(kind, "subscribe") == 0)
+		on_subscribed(p);
+	return true;
+}
+
+static void
+on_sub_up(void *owner)
+{
+	struct pubsub *p = owner;
+
+	p->again = 0;
+	link_up(p);
+}
+
+static void
+on_sub_down(void *owner, const char *why)
+{
+	struct pubsub *p = owner;
+
+	fifo_clear(&p->todo);
+	fifo_clear(&p->asked);
+	p->again = UINT32_MAX;
+	registry_lost(p->feed.env.registry);
+	link_down(p, why);
+}
+
+/* ---- publishing ---- */
+
+static bool
+publish_room(const struct pubsub *p, unsigned share)
+{
+	return redis_link_queued(p->cmd) < PUBLISH_QUEUE / share &&
+	       p->receipts.len < RECEIPTS_MAX / share;
+}
+
+static int
+on_pubsub_publish(struct feed *f, const char *name, size_t name_len, const void *data,
+    size_t len, const struct receipt *receipt)
+{
+	struct pubsub *p = container_of(f, struct pubsub, feed);
+	const char *argv[3] = {"PUBLISH", p->names, data};
+	size_t lens[3] = {7, p->prefix_len + name_len, len};
+
+	if (!p->up)
+		return -ENOTCONN;
+	if (len > ring_frame_max(f->env.publisher->ring) - CHANNEL_NAME_MAX)
+		return -EMSGSIZE; /* Redis would take it, and we then could not */
+	if (!publish_room(p, 1)) {
+		p->refused = true;
+		return -ENOBUFS;
+	}
+	memcpy(p->names, p->prefix, p->prefix_len);
+	memcpy(p->names + p->prefix_len, name, name_len);
+	if (fifo_push(&p->receipts, receipt) < 0)
+		return -ENOMEM;
+	if (redis_link_command(p->cmd, 3, argv, lens) < 0) {
+		p->receipts.len--; /* the one just pushed */
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static bool
+on_cmd_reply(void *owner, const redisReply *r)
+{
+	struct pubsub *p = owner;
+	const struct feed_env *env = &p->feed.env;
+	char quoted[160];
+	struct receipt receipt;
+	unsigned long missed;
+	int err = 0;
+
+	if (r->type == REDIS_REPLY_ERROR) {
+		err = strncmp(r->str, "NOPERM", 6) == 0 ? -EACCES : -EIO;
+		if (log_allowed(&p->reply_limit, supervisor_now_ms(), &missed))
+			log_warning(0, "feed: Redis refuses a PUBLISH: %s",
+			    log_quote(r->str, r->len, quoted, sizeof(quoted)));
+	}
+	if (fifo_pop(&p->receipts, &receipt))
+		env->on_done(env->owner, &receipt, err);
+	if (p->refused && publish_room(p, 2)) {
+		p->refused = false;
+		env->on_room(env->owner);
+	}
+	return true;
+}
+
+static void
+on_cmd_up(void *owner)
+{
+	link_up(owner);
+}
+
+static void
+on_cmd_down(void *owner, const char *why)
+{
+	struct pubsub *p = owner;
+	const struct feed_env *env = &p->feed.env;
+	struct receipt receipt;
+
+	link_down(p, why);
+	/* Redis may have taken some of them: nobody can tell any more. */
+	while (fifo_pop(&p->receipts, &receipt))
+		env->on_done(env->owner, &receipt, -ENOTCONN);
+	if (p->refused) {
+		p->refused = false;
+		env->on_room(env->owner);
+	}
+}
+
+/* ---- life ---- */
+
+static void
+on_pubsub_resume(struct feed *f)
+{
+	struct pubsub *p = container_of(f, struct pubsub, feed);
+
+	redis_link_resume(p->sub);
+}
+
+static void
+on_pubsub_status(const struct feed *f, struct feed_status *ret)
+{
+	const struct pubsub *p = container_of(f, struct pubsub, feed);
+
+	*ret = (struct feed_status){
+	    .source = "pubsub",
+	    .connected = p->up,
+	    .down_since_ms = p->down_since_ms,
+	    .lag_ms = redis_link_lag_ms(p->sub),
+	    .reconnects = p->reconnects,
+	    .why = p->why,
+	};
+}
+
+static void
+on_pubsub_free(struct feed *f)
+{
+	struct pubsub *p = container_of(f, struct pubsub, feed);
+
+	redis_link_free(p->sub);
+	redis_link_free(p->cmd);
+	fifo_clear(&p->todo);
+	fifo_clear(&p->asked);
+	fifo_clear(&p->receipts);
+	free(p->gens);
+	free(p->names);
+	free(p);
+}
+
+static const struct feed_ops pubsub_ops = {
+    .want = on_pubsub_want,
+    .drop = on_pubsub_drop,
+    .publish = on_pubsub_publish,
+    .flush = on_pubsub_flush,
+    .resume = on_pubsub_resume,
+    .status = on_pubsub_status,
+    .free = on_pubsub_free,
+    .complete = false,
+};
+
+static int
+links_new(struct pubsub *p)
+{
+	struct redis_link_config sub = {
+	    .loop = p->feed.env.loop,
+	    .url = &p->url,
+	    .subscriber = true,
+	    .reply_max = 4 * ring_frame_max(p->feed.env.publisher->ring) + REPLY_MARGIN,
+	    .on_up = on_sub_up,
+	    .on_down = on_sub_down,
+	    .on_reply = on_sub_reply,
+	    .owner = p,
+	};
+	struct redis_link_config cmd = {
+	    .loop = p->feed.env.loop,
+	    .url = &p->url,
+	    .reply_max = REPLY_MARGIN,
+	    .on_up = on_cmd_up,
+	    .on_down = on_cmd_down,
+	    .on_reply = on_cmd_reply,
+	    .owner = p,
+	};
+	int r = redis_link_new(&sub, &p->sub);
+
+	return r < 0 ? r : redis_link_new(&cmd, &p->cmd);
+}
+
+static void
+where_text(struct pubsub *p)
+{
+	if (p->url.path[0] != '\0')
+		(void)snprintf(p->where, sizeof(p->where), "%s", p->url.path);
+	else
+		(void)snprintf(
+		    p->where, sizeof(p->where), "%s:%u", p->url.host, p->url.port);
+}
+
+int
+feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
+{
+	struct pubsub *p = calloc(1, sizeof(*p));
+	const char *why;
+	int r = -ENOMEM;
+
+	if (p == NULL)
+		return r;
+	p->feed.ops = &pubsub_ops;
+	p->feed.env = *env;
+	p->todo.item = p->asked.item = sizeof(struct asked);
+	p->receipts.item = sizeof(struct receipt);
+	p->again = UINT32_MAX;
+	p->prefix = env->settings->prefix;
+	p->prefix_len = strlen(p->prefix);
+	p->down_since_ms = realtime_ms();
+	(void)snprintf(p->why, sizeof(p->why), "not connected yet");
+	p->names = malloc(BATCH * (p->prefix_len + CHANNEL_NAME_MAX));
+	if (p->names == NULL)
+		goto fail;
+	r = redis_url_parse(env->settings->redis, &p->url, &why);
+	if (r < 0) {
+		log_error(0, "feed.redis: %s", why);
+		goto fail;
+	}
+	where_text(p);
+	r = links_new(p);
+	if (r < 0)
+		goto fail;
+	env->on_link(env->owner, p->down_since_ms);
+	*ret_feed = &p->feed;
+	return 0;
+fail:
+	on_pubsub_free(&p->feed);
+	return r;
+}
