@@ -326,7 +326,7 @@ run_once(const struct options *given, const char *target, json_t **ret)
 		return err;
 	r = calloc(1, sizeof(*r));
 	if (r == NULL) {
-		server_stop(server);
+		server_stop(&o, server);
 		return -ENOMEM;
 	}
 	r->o = &o;
@@ -339,7 +339,7 @@ run_once(const struct options *given, const char *target, json_t **ret)
 			(void)json_object_set_new(*ret, "failed", json_true());
 	}
 	stop_children(r);
-	server_stop(server);
+	server_stop(&o, server);
 	shared_free(r->shared, &o);
 	free(r);
 	return err;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,7 @@ server_start(const struct options *o, const char *command, pid_t *ret_pid)
 		fprintf(stderr, "wsbench: %s: %s\n", o->server_log, strerror(errno));
 		return -errno;
 	}
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 	pid = fork();
 	if (pid == 0)
 		become(command, log_fd);
@@ -93,7 +95,7 @@ server_start(const struct options *o, const char *command, pid_t *ret_pid)
 		    o->url, r == -ECHILD ? "it ended" : strerror(-r));
 		show_log(log_fd);
 		if (pid > 0 && r != -ECHILD)
-			server_stop(pid);
+			server_stop(o, pid);
 	} else {
 		*ret_pid = pid;
 	}
@@ -101,18 +103,39 @@ server_start(const struct options *o, const char *command, pid_t *ret_pid)
 	return r;
 }
 
-void
-server_stop(pid_t pid)
+/* Whether anyone of the group is left, the shell's children included: as their
+ * subreaper we see the last of them go. */
+static bool
+group_is_gone(pid_t pid)
 {
+	while (waitpid(-pid, NULL, WNOHANG) > 0)
+		continue;
+	return kill(-pid, 0) < 0 && errno == ESRCH;
+}
+
+void
+server_stop(const struct options *o, pid_t pid)
+{
+	bool gone = false;
+	int fd;
+
 	if (pid <= 0)
 		return;
 	(void)kill(-pid, SIGTERM);
+	for (int i = 0; i < STOP_TRIES && !gone; i++) {
+		(void)usleep(20000);
+		gone = group_is_gone(pid);
+	}
+	if (!gone) {
+		fprintf(stderr, "wsbench: the server does not stop: killed\n");
+		(void)kill(-pid, SIGKILL);
+	}
+	/* Those that left the group (workers) hold the port a moment longer. */
 	for (int i = 0; i < STOP_TRIES; i++) {
-		if (waitpid(pid, NULL, WNOHANG) != 0)
+		(void)group_is_gone(pid);
+		if (net_connect(&o->addr, o->addr_len, &fd) < 0)
 			return;
+		(void)close(fd);
 		(void)usleep(20000);
 	}
-	fprintf(stderr, "wsbench: the server does not stop: killed\n");
-	(void)kill(-pid, SIGKILL);
-	(void)waitpid(pid, NULL, 0);
 }
