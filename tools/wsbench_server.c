@@ -37,11 +37,12 @@ become(const char *command, int log_fd)
 }
 
 static void
-show_log(int fd)
+show_log(int fd, off_t begin)
 {
 	char text[2049];
-	off_t end = lseek(fd, 0, SEEK_END), from = end > 2048 ? end - 2048 : 0;
-	ssize_t n = pread(fd, text, sizeof(text) - 1, from);
+	off_t end = lseek(fd, 0, SEEK_END);
+	ssize_t n =
+	    pread(fd, text, sizeof(text) - 1, end - begin > 2048 ? end - 2048 : begin);
 
 	if (n > 0)
 		fprintf(stderr, "%.*s", (int)n, text);
@@ -69,6 +70,7 @@ int
 server_start(const struct options *o, const char *command, pid_t *ret_pid)
 {
 	int r, fd, log_fd;
+	off_t begin;
 	pid_t pid;
 
 	/* Whoever listens there already would be measured in its place. */
@@ -85,6 +87,7 @@ server_start(const struct options *o, const char *command, pid_t *ret_pid)
 		fprintf(stderr, "wsbench: %s: %s\n", o->server_log, strerror(errno));
 		return -errno;
 	}
+	begin = lseek(log_fd, 0, SEEK_END);
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 	pid = fork();
 	if (pid == 0)
@@ -93,7 +96,7 @@ server_start(const struct options *o, const char *command, pid_t *ret_pid)
 	if (r < 0) {
 		fprintf(stderr, "wsbench: `%s` does not answer at %s: %s\n", command,
 		    o->url, r == -ECHILD ? "it ended" : strerror(-r));
-		show_log(log_fd);
+		show_log(log_fd, begin);
 		if (pid > 0 && r != -ECHILD)
 			server_stop(o, pid);
 	} else {
