@@ -410,13 +410,14 @@ span_is(struct span s, const char *text)
 	return s.len == strlen(text) && memcmp(s.at, text, s.len) == 0;
 }
 
-/* The next member of the object: its key in quotes, and its value as it stands there,
- * so that a payload's numbers keep their digits. Returns 1; 0 at the object's end;
- * -EBADMSG. */
+/* The next member of the object: its key in quotes, and its value as it stands there
+ * with the white space around it, so that a payload comes out as it went in. Returns 1;
+ * 0 at the object's end; -EBADMSG. */
 static int
 next_member(const char **p, const char *end, struct span *key, struct span *value)
 {
-	const char *at = skip_space(*p, end);
+	const char *at = skip_space(*p, end), *from;
+	size_t len;
 
 	if (at < end && *at == '}')
 		return 0;
@@ -424,11 +425,13 @@ next_member(const char **p, const char *end, struct span *key, struct span *valu
 	at = skip_space(at + key->len, end);
 	if (key->len == 0 || at == end || *at != ':')
 		return -EBADMSG;
-	at = skip_space(at + 1, end);
-	*value = (struct span){at, json_value_len(at, (size_t)(end - at))};
-	at = skip_space(at + value->len, end);
-	if (value->len == 0 || at == end || (*at != ',' && *at != '}'))
+	from = at + 1;
+	at = skip_space(from, end);
+	len = json_value_len(at, (size_t)(end - at));
+	at = skip_space(at + len, end);
+	if (len == 0 || at == end || (*at != ',' && *at != '}'))
 		return -EBADMSG;
+	*value = (struct span){from, (size_t)(at - from)};
 	*p = *at == ',' ? at + 1 : at;
 	return 1;
 }

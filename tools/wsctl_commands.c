@@ -29,6 +29,7 @@ struct field {
 };
 
 /* columns[i] shows fields[i]. */
+#define VIEW_MAX 16
 struct view {
 	const struct column *columns;
 	const struct field *fields;
@@ -133,22 +134,50 @@ out_of_memory(void)
 	return OUTCOME_FAILED;
 }
 
+/* Whether any row says something of this; with no rows at all, the head is whole. */
+static bool
+is_known(const json_t *rows, const char *key)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach((json_t *)rows, i, row)
+	{
+		if (json_object_get(row, key) != NULL)
+			return true;
+	}
+	return json_array_size(rows) == 0;
+}
+
+static void
+add_row(const struct ctl *ctl, struct table *t, const json_t *row,
+    const struct field *fields, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const json_t *value = json_object_get(row, fields[i].key);
+
+		table_add(t, value_text(ctl, value, fields[i].kind),
+		    value_style(value, fields[i].kind));
+	}
+}
+
 static enum outcome
 show_rows(const struct ctl *ctl, const json_t *rows, const struct view *view)
 {
-	struct table *t = table_new(view->columns, view->n);
-	json_t *row, *value;
-	size_t i;
+	struct column columns[VIEW_MAX];
+	struct field fields[VIEW_MAX];
+	const json_t *row;
+	struct table *t;
+	size_t i, n = 0;
 	int r;
 
-	json_array_foreach(rows, i, row)
-	{
-		for (size_t j = 0; j < view->n; j++) {
-			value = json_object_get(row, view->fields[j].key);
-			table_add(t, value_text(ctl, value, view->fields[j].kind),
-			    value_style(value, view->fields[j].kind));
+	for (i = 0; i < view->n; i++)
+		if (is_known(rows, view->fields[i].key)) {
+			columns[n] = view->columns[i];
+			fields[n++] = view->fields[i];
 		}
-	}
+	t = table_new(columns, n);
+	json_array_foreach((json_t *)rows, i, row) add_row(ctl, t, row, fields, n);
 	r = table_print(t, &ctl->screen, stdout);
 	table_free(t);
 	return r < 0 ? out_of_memory() : OUTCOME_DONE;
@@ -547,7 +576,7 @@ show_restarted(const struct ctl *ctl, const json_t *ok)
 		pid = word(ctl, row, "pid", KIND_PLAIN);
 		adopted = word(ctl, row, "adopted", KIND_COUNT);
 		if (index != NULL && pid != NULL && adopted != NULL)
-			printf("worker %s serves as process %s, %s connections kept\n",
+			printf("worker %s serves as process %s, connections kept: %s\n",
 			    index, pid, adopted);
 		else
 			o = out_of_memory();

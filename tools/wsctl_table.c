@@ -303,7 +303,7 @@ text_duration(uint64_t ms)
 {
 	unsigned long long s = ms / 1000;
 
-	if (ms < 1000)
+	if (ms > 0 && ms < 1000)
 		return text_format("%llums", (unsigned long long)ms);
 	if (s < 60)
 		return text_format("%llus", s);
@@ -531,6 +531,8 @@ table_print(const struct table *t, const struct screen *s, FILE *out)
 
 	if (t == NULL || t->failed)
 		return -ENOMEM;
+	if (t->ncolumns == 0)
+		return 0;
 	fits = calloc(t->ncolumns, sizeof(*fits));
 	if (fits == NULL)
 		return -ENOMEM;

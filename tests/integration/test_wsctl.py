@@ -1,6 +1,7 @@
 """wsctl against a server of the test's own, which says what the real one never would,
 and against the real one."""
 
+import asyncio
 import base64
 import fcntl
 import json
@@ -20,7 +21,8 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import BIN, DEADLINE, wait_until
+from harness import BIN, DEADLINE, Case, wait_until
+from wsclient import V1
 
 WSCTL = os.path.join(BIN, "wsctl")
 
@@ -79,7 +81,8 @@ class FakeServer:
                 return
             for one in answer if isinstance(answer, list) else [answer]:
                 conn.sendall(one if isinstance(one, bytes)
-                             else json.dumps(one).encode() + b"\n")
+                             else json.dumps(one, separators=(",", ":")).encode()
+                             + b"\n")
 
     def hang_up(self):
         """End the connection that is served now."""
@@ -529,13 +532,13 @@ class Tail(FakeCase):
         out, err = self.tail(self.MESSAGES)
         self.assertEqual(err, "")
         self.assertEqual(out.decode().splitlines(), [
-            '22:13:20.123 news 7 {"a": [1, null]}',
+            '22:13:20.123 news 7 {"a":[1,null]}',
             "22:13:20.500 news 8 two\\nlines",
             "22:13:21.000 chat 1 \\xff\\x00\\n"])
 
     def test_raw_is_payloads_alone(self):
         out, _ = self.tail(self.MESSAGES, "--raw", signum=signal.SIGTERM)
-        self.assertEqual(out, b'{"a": [1, null]}\ntwo\nlines\n\xff\0\n')
+        self.assertEqual(out, b'{"a":[1,null]}\ntwo\nlines\n\xff\0\n')
 
     def test_json_is_an_object_a_line(self):
         out, _ = self.tail(self.MESSAGES + [{"missed": 3}], "--json")
@@ -565,12 +568,143 @@ class Tail(FakeCase):
         p = subprocess.Popen([WSCTL, "-s", server.path, "tail", "news"],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              env=environment())
-        self.assertTrue(p.stdout.readline())
+        for _ in self.MESSAGES:
+            self.assertTrue(p.stdout.readline())
         server.hang_up()
         with p.stdout, p.stderr:
-            self.assertEqual(p.stdout.read().count(b"\n"), 2)
+            self.assertEqual(p.stdout.read(), b"")
             self.assertIn(b"closed the connection", p.stderr.read())
         self.assertEqual(p.wait(DEADLINE), 1)
+
+
+class Real(Case):
+    """Against wscastd itself."""
+
+    def test_looks_around(self):
+        d = self.daemon()
+
+        async def go():
+            client = await V1.open(d, "news", "chat")
+            ident = client.hello["client"]
+            self.assertRegex(d.wsctl("status").stdout, "embedded, connected")
+            self.assertEqual(d.wsctl("workers").stdout.count("serving"), 2)
+            for args in ([], ["-c", "chat"]):
+                self.assertIn(ident, d.wsctl("clients", *args).stdout)
+            self.assertNotIn(ident, d.wsctl("clients", "-c", "other").stdout)
+            self.assertRegex(d.wsctl("client", ident).stdout, "news\n +chat")
+            self.assertRegex(d.wsctl("channels", "n*").stdout, "news +1 ")
+            self.assertNotIn("chat", d.wsctl("channels", "n*").stdout)
+            self.assertEqual(d.wsctl("version").stdout.count("\n"), 2)
+            await client.close()
+
+        asyncio.run(go())
+
+    def test_unknown_client_is_1(self):
+        d = self.daemon(workers=1)
+        for ident in ("0", "7", "zz"):
+            p = d.wsctl("client", ident, check=False)
+            self.assertEqual((p.returncode, p.stdout), (1, ""))
+            self.assertIn("client", p.stderr)
+
+    def test_restart_keeps_clients(self):
+        d = self.daemon()
+
+        async def go():
+            client = await V1.open(d, "news")
+            before = {w["pid"] for w in d.workers()}
+            out = d.wsctl("restart", "--json").stdout
+            answer = json.loads(out)["workers"]
+            self.assertEqual([w["index"] for w in answer], [0, 1])
+            self.assertEqual(sum(w["adopted"] for w in answer), 1)
+            self.assertFalse(before & {w["pid"] for w in d.workers()})
+            d.wsctl("publish", "news", "after")
+            self.assertEqual((await client.event())["data"], "after")
+            self.assertEqual(d.wsctl("restart", "9", check=False).returncode, 1)
+            await client.close()
+
+        asyncio.run(go())
+
+    def tail(self, d, *args):
+        """A running `wsctl tail` whose channels are live."""
+        before = {c["channel"]: c["tails"] for c in d.ctl("channels")["channels"]}
+        p = subprocess.Popen([WSCTL, "-s", d.control, "tail", *args],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             env=environment())
+        self.addCleanup(p.stdout.close)
+        self.addCleanup(p.stderr.close)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        wait_until("the tail is there", lambda: any(
+            c["live"] and c["tails"] > before.get(c["channel"], 0)
+            for c in d.ctl("channels")["channels"]))
+        return p
+
+    def test_what_is_published_comes_out_of_tail(self):
+        payloads = [b"plain", b"", b"line\nline", b"\xff\xfe\0", b'{"a":1.10}', b"x" * 300000,
+                    "日本".encode()]
+        for feed in ("embedded", "pubsub"):
+            d = self.daemon(redis=self.redis() if feed == "pubsub" else None)
+            p = self.tail(d, "news", "--raw")
+            for payload in payloads:
+                d.publish("news", payload)
+            want = b"".join(payload + b"\n" for payload in payloads)
+            self.assertEqual(p.stdout.read(len(want)), want)
+            p.send_signal(signal.SIGINT)
+            self.assertEqual(p.wait(DEADLINE), 0)
+            d.stop()
+
+    def test_a_file_goes_through_whole(self):
+        d = self.daemon()
+        p = self.tail(d, "news", "--raw")
+        lines = "".join("%d %s\n" % (i, "y" * (i % 100)) for i in range(20000))
+        got = []
+        reader = threading.Thread(target=lambda: got.append(p.stdout.read(len(lines))))
+        reader.start()
+        d.wsctl("publish", "news", stdin=lines)
+        reader.join(DEADLINE)
+        self.assertTrue(got == [lines.encode()], "what came is not what was sent")
+
+    def test_slow_tail_misses_and_is_told(self):
+        """What it printed and what it is told to have missed is all there was."""
+        d = self.daemon(workers=1)
+        p = self.tail(d, "news", "--json")
+        n, size = 3000, 10000  # far more than the buffers between them
+        d.wsctl("publish", "news", stdin=("z" * size + "\n") * n)
+        seen = missed = 0
+        while seen + missed < n:
+            event = json.loads(p.stdout.readline())
+            missed += event.get("missed", 0)
+            seen += "offset" in event
+        self.assertEqual(seen + missed, n)
+        self.assertGreater(missed, 0)
+
+    def test_server_that_stops_ends_a_tail(self):
+        d = self.daemon(workers=1)
+        p = self.tail(d, "news")
+        d.stop()
+        self.assertEqual(p.wait(DEADLINE), 1)
+        self.assertIn(b"closed the connection", p.stderr.read())
+        self.assertEqual(d.wsctl("status", check=False).returncode, 3)
+
+    @unittest.skipUnless(os.getuid() == 0 and shutil.which("setpriv"), "needs root")
+    def test_others_may_look_but_not_change(self):
+        d = self.daemon(workers=1)
+        os.chmod(d.control, 0o666)
+        copy = os.path.join(d.dir, "wsctl")
+        shutil.copy(WSCTL, copy)
+
+        def other(*args):
+            p = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534",
+                                "--clear-groups", copy, "-s", d.control, *args],
+                               text=True, capture_output=True, timeout=DEADLINE)
+            return p.returncode, p.stderr
+
+        self.assertEqual(other("status"), (0, ""))
+        for args in (["publish", "news", "x"], ["restart"]):
+            status, err = other(*args)
+            self.assertEqual(status, 1)
+            self.assertIn("add yourself to group", err)
+        self.assertEqual(d.status()["messages_in"], 0)
 
 
 if __name__ == "__main__":

@@ -370,6 +370,7 @@ test_control_event_gives_the_payload_back(void **state)
 	} cases[] = {
 	    {DATA_JSON, "{\"a\":[1.10,\"}]\\\"\",1e999]}", 25},
 	    {DATA_JSON, "null", 4},
+	    {DATA_JSON, " \t7 ", 4},
 	    {DATA_JSON, "\",\"", 3},
 	    {DATA_TEXT, "pl\"ain\n", 7},
 	    {DATA_TEXT, "", 0},
