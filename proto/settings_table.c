@@ -316,8 +316,9 @@ struct unit {
 	uint32_t factor;
 };
 static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
-static const struct unit size_units[] = {{"", 1}, {"k", KIB}, {"K", KIB}, {"m", MIB},
-    {"M", MIB}, {"g", 1024 * MIB}, {"G", 1024 * MIB}, {NULL, 0}};
+/* Of two names for one, the first is written. */
+static const struct unit size_units[] = {{"", 1}, {"k", KIB}, {"M", MIB},
+    {"G", 1024 * MIB}, {"K", KIB}, {"m", MIB}, {"g", 1024 * MIB}, {NULL, 0}};
 static const struct unit time_units[] = {
     {"", SECOND}, {"ms", 1}, {"s", SECOND}, {"m", 60 * SECOND}, {"h", HOUR}, {NULL, 0}};
 

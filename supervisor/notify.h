@@ -1,6 +1,6 @@
 /*
  * notify.h - what systemd is told: READY=1, STATUS=, WATCHDOG=1, STOPPING=1. Without
- * systemd all of it does nothing.
+ * systemd all of it does nothing, and never does it wait for systemd.
  */
 #ifndef WSCAST_SUPERVISOR_NOTIFY_H
 #define WSCAST_SUPERVISOR_NOTIFY_H
@@ -15,9 +15,10 @@ int notify_new(struct ev_loop *loop, struct notify **ret_notify)
     __attribute__((warn_unused_result));
 void notify_free(struct notify *n);
 
-void notify_ready(void);
-void notify_stopping(void);
+void notify_ready(struct notify *n);
+void notify_stopping(struct notify *n);
 /* One line for `systemctl status`. */
-void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void notify_status(struct notify *n, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

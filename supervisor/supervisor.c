@@ -161,7 +161,7 @@ say_ready(struct supervisor *s)
 		    i > 0 ? ", " : "", s->listeners.text[i]);
 	log_notice("ready: listening on %s, %u workers, feed %s", where, s->nworkers,
 	    feed.source);
-	notify_ready();
+	notify_ready(s->notify);
 }
 
 static void
@@ -173,8 +173,8 @@ say_status(const struct supervisor *s)
 	for (unsigned i = 0; i < s->nworkers; i++)
 		connections += page_get(workers_pages(s->workers)[i], PAGE_connections);
 	feed_look(s->feed, &feed);
-	notify_status("%llu connections, feed %s%s%s", (unsigned long long)connections,
-	    feed.source,
+	notify_status(s->notify, "%llu connections, feed %s%s%s",
+	    (unsigned long long)connections, feed.source,
 	    feed.connected ? "" : " is down: ", feed.connected ? "" : feed.why);
 }
 
@@ -226,7 +226,7 @@ stop(struct supervisor *s)
 	}
 	s->stopping = true;
 	log_notice("stopping: clients are told to go away");
-	notify_stopping();
+	notify_stopping(s->notify);
 	ring_set_draining(s->ring, true);
 	workers_stop(s->workers);
 	ev_timer_init(&s->deadline, on_deadline, STOP_S, 0.);

@@ -358,6 +358,11 @@ deliver(struct gen *g, struct conn *c, const struct known *k, uint64_t now_ns)
 	} else if (!out_of_turn(g, c, o, &k->facts)) {
 		return;
 	}
+	if (k->facts.time_ns < c->due_ns) {
+		/* Published before it came back: its delay is not the server's. */
+		OWN_ADD(mine->recovered, 1u);
+		return;
+	}
 	if (k->measured) {
 		OWN_ADD(mine->measured, 1u);
 		OWN_SET(mine->last_measured_ns, now_ns);

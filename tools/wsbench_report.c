@@ -229,7 +229,7 @@ static void
 print_check(FILE *out, const json_t *run)
 {
 	static const char *const counters[] = {"foreign", "silent", "told", "away",
-	    "resumed", "refused", "slow_received", "slow_closed", NULL};
+	    "resumed", "recovered", "refused", "slow_received", "slow_closed", NULL};
 	const json_t *c = json_object_get(run, "check");
 
 	if (number(run, "messages.published") == 0)

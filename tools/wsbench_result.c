@@ -244,6 +244,7 @@ check_json(const struct run *r)
 	set_count(o, "told", result_sum(r, RESULT_told));
 	set_count(o, "away", result_sum(r, RESULT_away));
 	set_count(o, "resumed", result_sum(r, RESULT_resumed));
+	set_count(o, "recovered", result_sum(r, RESULT_recovered));
 	set_count(o, "refused", result_sum(r, RESULT_refusals));
 	set_count(o, "slow_received", result_sum(r, RESULT_slow_received));
 	set_count(o, "slow_closed", result_sum(r, RESULT_slow_closed));

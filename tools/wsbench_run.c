@@ -138,9 +138,9 @@ connect_all(struct run *r)
 	}
 }
 
-/* Begin a phase of the publisher's, and wait until it says that it is through. */
+/* Wait until the publisher says that every subscription works. */
 static void
-await_publisher(struct run *r, enum phase phase, const char *what, double seconds)
+subscribe_all(struct run *r)
 {
 	uint64_t begin_ns = net_now_ns();
 	double share = 0;
@@ -148,13 +148,45 @@ await_publisher(struct run *r, enum phase phase, const char *what, double second
 
 	if (!r->has_publisher)
 		return;
-	shared_begin(r->shared, r->o, phase);
+	shared_begin(r->shared, r->o, PHASE_SETTLE);
 	step = OWN_GET(r->shared->step);
 	while (
 	    share < 1 && /* S1 */
 	    atomic_load_explicit(&r->shared->pub.step, memory_order_acquire) != step) {
-		share = (double)(net_now_ns() - begin_ns) / 1e9 / seconds;
-		if (!pass_time(r, what, share) && (r->failed || share > 0.2))
+		share = (double)(net_now_ns() - begin_ns) / 1e9 / r->o->settle;
+		if (!pass_time(r, "subscribing", share))
+			return;
+	}
+}
+
+/* Wait until the publisher says that all has arrived, or nothing arrives any more: a
+ * server that is behind has lost nothing yet. */
+static void
+drain(struct run *r, const char *what)
+{
+	uint64_t moved_ns = net_now_ns(), received = 0, now;
+	double still_s = 0, most_s = r->o->drain;
+	bool done = false;
+	uint32_t step;
+
+	if (!r->has_publisher)
+		return;
+	shared_begin(r->shared, r->o, PHASE_QUIET);
+	step = OWN_GET(r->shared->step);
+	while (still_s < most_s) {
+		now = result_sum(r, RESULT_received);
+		if (now != received)
+			moved_ns = net_now_ns();
+		received = now;
+		still_s = (double)(net_now_ns() - moved_ns) / 1e9;
+		done = atomic_load_explicit(/* S1 */
+			   &r->shared->pub.step, memory_order_acquire) == step;
+		if (done && OWN_GET(r->shared->pub.incomplete) == 0)
+			return;
+		/* What was given up may come yet; a second of silence says no. */
+		if (done || run_interrupted())
+			most_s = most_s > 1 ? 1 : most_s;
+		if (!pass_time(r, what, still_s / most_s) && r->failed)
 			return;
 	}
 }
@@ -216,12 +248,12 @@ lead(struct run *r)
 	/* Let buffers of the handshake go before memory is measured. */
 	last_for(r, PHASE_CONNECT, "settling", 0.3);
 	sample(r, &r->connected, true);
-	await_publisher(r, PHASE_SETTLE, "subscribing", r->o->settle);
+	subscribe_all(r);
 	last_for(r, PHASE_WARMUP, "warming up", r->has_publisher ? r->o->warmup : 0);
-	await_publisher(r, PHASE_QUIET, "warming up", r->o->drain);
+	drain(r, "warming up");
 	sample(r, &r->before, false);
 	last_for(r, PHASE_MEASURE, "measuring", r->o->duration);
-	await_publisher(r, PHASE_QUIET, "draining", r->o->drain);
+	drain(r, "draining");
 	sample(r, &r->after, true);
 	count_missing(r);
 	progress_end(&r->progress);
@@ -326,7 +358,7 @@ run_once(const struct options *given, const char *target, json_t **ret)
 		return err;
 	r = calloc(1, sizeof(*r));
 	if (r == NULL) {
-		server_stop(server);
+		server_stop(&o, server);
 		return -ENOMEM;
 	}
 	r->o = &o;
@@ -339,7 +371,7 @@ run_once(const struct options *given, const char *target, json_t **ret)
 			(void)json_object_set_new(*ret, "failed", json_true());
 	}
 	stop_children(r);
-	server_stop(server);
+	server_stop(&o, server);
 	shared_free(r->shared, &o);
 	free(r);
 	return err;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,11 +37,12 @@ become(const char *command, int log_fd)
 }
 
 static void
-show_log(int fd)
+show_log(int fd, off_t begin)
 {
 	char text[2049];
-	off_t end = lseek(fd, 0, SEEK_END), from = end > 2048 ? end - 2048 : 0;
-	ssize_t n = pread(fd, text, sizeof(text) - 1, from);
+	off_t end = lseek(fd, 0, SEEK_END);
+	ssize_t n =
+	    pread(fd, text, sizeof(text) - 1, end - begin > 2048 ? end - 2048 : begin);
 
 	if (n > 0)
 		fprintf(stderr, "%.*s", (int)n, text);
@@ -68,6 +70,7 @@ int
 server_start(const struct options *o, const char *command, pid_t *ret_pid)
 {
 	int r, fd, log_fd;
+	off_t begin;
 	pid_t pid;
 
 	/* Whoever listens there already would be measured in its place. */
@@ -84,6 +87,8 @@ server_start(const struct options *o, const char *command, pid_t *ret_pid)
 		fprintf(stderr, "wsbench: %s: %s\n", o->server_log, strerror(errno));
 		return -errno;
 	}
+	begin = lseek(log_fd, 0, SEEK_END);
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 	pid = fork();
 	if (pid == 0)
 		become(command, log_fd);
@@ -91,9 +96,9 @@ server_start(const struct options *o, const char *command, pid_t *ret_pid)
 	if (r < 0) {
 		fprintf(stderr, "wsbench: `%s` does not answer at %s: %s\n", command,
 		    o->url, r == -ECHILD ? "it ended" : strerror(-r));
-		show_log(log_fd);
+		show_log(log_fd, begin);
 		if (pid > 0 && r != -ECHILD)
-			server_stop(pid);
+			server_stop(o, pid);
 	} else {
 		*ret_pid = pid;
 	}
@@ -101,18 +106,39 @@ server_start(const struct options *o, const char *command, pid_t *ret_pid)
 	return r;
 }
 
-void
-server_stop(pid_t pid)
+/* Whether anyone of the group is left, the shell's children included: as their
+ * subreaper we see the last of them go. */
+static bool
+group_is_gone(pid_t pid)
 {
+	while (waitpid(-pid, NULL, WNOHANG) > 0)
+		continue;
+	return kill(-pid, 0) < 0 && errno == ESRCH;
+}
+
+void
+server_stop(const struct options *o, pid_t pid)
+{
+	bool gone = false;
+	int fd;
+
 	if (pid <= 0)
 		return;
 	(void)kill(-pid, SIGTERM);
+	for (int i = 0; i < STOP_TRIES && !gone; i++) {
+		(void)usleep(20000);
+		gone = group_is_gone(pid);
+	}
+	if (!gone) {
+		fprintf(stderr, "wsbench: the server does not stop: killed\n");
+		(void)kill(-pid, SIGKILL);
+	}
+	/* Those that left the group (workers) hold the port a moment longer. */
 	for (int i = 0; i < STOP_TRIES; i++) {
-		if (waitpid(pid, NULL, WNOHANG) != 0)
+		(void)group_is_gone(pid);
+		if (net_connect(&o->addr, o->addr_len, &fd) < 0)
 			return;
+		(void)close(fd);
 		(void)usleep(20000);
 	}
-	fprintf(stderr, "wsbench: the server does not stop: killed\n");
-	(void)kill(-pid, SIGKILL);
-	(void)waitpid(pid, NULL, 0);
 }

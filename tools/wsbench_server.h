@@ -18,7 +18,8 @@
 int server_start(const struct options *o, const char *command, pid_t *ret_pid)
     __attribute__((warn_unused_result));
 
-/* SIGTERM to the group, SIGKILL after 10 s. pid 0: none. */
-void server_stop(pid_t pid);
+/* SIGTERM to the group, SIGKILL after 10 s; then wait until its port is free. pid 0:
+ * none. */
+void server_stop(const struct options *o, pid_t pid);
 
 #endif

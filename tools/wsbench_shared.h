@@ -42,6 +42,7 @@ enum phase {
 	X(broken, "connections closed because of what the server sent")                \
 	X(dropped, "connections ended by us on purpose")                               \
 	X(resumed, "subscriptions that the server said to have recovered")             \
+	X(recovered, "messages received that were published while away")               \
 	X(received, "messages received")                                               \
 	X(received_bytes, "their bytes, frame heads included")                         \
 	X(measured, "messages received that belong to the measured phase")             \

@@ -402,7 +402,8 @@ class Daemon:
         self._ctl = None
         self._checked = False
         self.expected_reports = 0
-        environ = dict(os.environ, NOTIFY_SOCKET=os.path.join(self.dir, "notify.sock"))
+        environ = dict(os.environ, WSCAST_TEST_DIR=self.dir,
+                       NOTIFY_SOCKET=os.path.join(self.dir, "notify.sock"))
         environ.pop("JOURNAL_STREAM", None)
         if SANITIZED:
             environ.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
@@ -529,14 +530,14 @@ class Daemon:
                 self.lines[self.lines.index(reports[0]):][:80]))
 
     def owns(self, pid):
-        """Whether a process was started by this daemon: it has its control socket's
-        directory in its environment."""
+        """Whether a process was started by this daemon: it has its directory in its
+        environment."""
         try:
             with open("/proc/%d/environ" % pid, "rb") as f:
                 text = f.read()
         except OSError:
             return True  # a zombie has none; whose it was does not matter then
-        return self.dir.encode() in text or b"NOTIFY_SOCKET" not in text
+        return self.dir.encode() in text
 
     def kill(self):
         """The end of a test that failed: nothing is checked, all is ended."""
