@@ -178,6 +178,15 @@ unit: $(unit_tests) $(fuzz_replays) ## build and run the unit tests alone
 integration: all ## build and run the integration tests alone
 	$(run_tests) $(integration_tests)
 
+BENCH ?=
+.PHONY: bench bench-now
+bench: ## measure against the floor: build/bench/bench.txt and .json, some minutes long
+	$(Q)packaging/install-deps build bench
+	$(SUBMAKE) -j$(JOBS) all
+	$(SUBMAKE) bench-now
+bench-now:
+	$(Q)tests/bench/run --bin $(bin) $(BENCH)
+
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz fuzz-now
 fuzz: ## fuzz each codec for FUZZ_SECONDS with clang's libFuzzer

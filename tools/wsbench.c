@@ -55,6 +55,10 @@ command_run(int argc, char **argv)
 	json_t *result = NULL;
 	int r;
 
+	if (argc > 0 && strcmp(argv[0], "--help") == 0) {
+		options_help();
+		return 0;
+	}
 	if (options_parse(argc, argv, &o) < 0 || options_finish(&o) < 0)
 		return STATUS_USAGE;
 	run_catch_signals();
