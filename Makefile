@@ -54,7 +54,7 @@ ALL_CFLAGS = -std=gnu11 $(OPT) $(HARDEN) $(WARNINGS) -I. -D_GNU_SOURCE \
 	-DWSCAST_SYSCONFDIR='"$(SYSCONFDIR)"' -DWSCAST_LIBEXECDIR='"$(LIBEXECDIR)"' \
 	-ffile-prefix-map=$(CURDIR)=. $(PKG_CFLAGS) $(URING) $(san_flags) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(san_flags) $(LDFLAGS)
-LIBS = $(LIBEV_LIBS) $(WSLAY_LIBS) $(PKG_LIBS)
+LIBS = $(LIBEV_LIBS) $(WSLAY_LIBS) $(PKG_LIBS) $(URING_LIBS)
 
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
@@ -97,7 +97,7 @@ $(bin)/wscastd: $(supervisor_objs) $(shared_objs)
 $(bin)/wscast-worker: $(worker_objs) $(shared_objs)
 $(bin)/wsctl: $(wsctl_objs) $(shared_objs)
 $(bin)/wsbench: $(wsbench_objs) $(shared_objs)
-$(bin)/wsbench: private LIBS += $(URING_LIBS) -lm
+$(bin)/wsbench: private LIBS += -lm
 $(addprefix $(bin)/,$(programs)):
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)

@@ -24,6 +24,8 @@ struct listen_address {
 	bool tls;
 };
 
+/* By io_uring where the kernel lets us, by io_uring or not at all, by send(2). */
+enum send_how { SEND_AUTO, SEND_URING, SEND_PLAIN };
 enum feed_source { FEED_EMBEDDED, FEED_PUBSUB, FEED_STREAM };
 enum who { WHO_ANYONE, WHO_AUTHENTICATED, WHO_CLAIM, WHO_NOBODY };
 enum slow_policy { SLOW_CLOSE, SLOW_SKIP, SLOW_LATEST };
@@ -46,6 +48,7 @@ struct settings {
 	struct listen_address listen[SETTINGS_LISTENERS_MAX];
 	unsigned nlisten;
 	unsigned workers; /* 0 = auto: one for each core of the affinity mask */
+	enum send_how send;
 	char *admin_listen;
 	char *control_socket;
 	uint32_t max_connections, max_connections_per_ip, max_handshakes_per_second;

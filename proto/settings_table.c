@@ -20,6 +20,7 @@
 #define WORKERS_MAX 1024 /* as RING_WORKERS_MAX of shm/ring.h */
 #define SUN_PATH_MAX 107
 
+static const char *const send_words[] = {"auto", "uring", "send", NULL};
 static const char *const source_words[] = {"embedded", "pubsub", "stream", NULL};
 static const char *const who_words[] = {
     "anyone", "authenticated", "claim", "nobody", NULL};
@@ -95,6 +96,12 @@ const struct setting settings_table[] = {
 	.zero = "auto",
 	.fallback = "auto",
 	IN_SETTINGS(workers)},
+    {.section = "server",
+	.key = "send",
+	.type = SETTING_WORD,
+	.words = send_words,
+	.fallback = "auto",
+	IN_SETTINGS(send)},
     {.section = "server",
 	.key = "admin_listen",
 	.type = SETTING_STRING,
@@ -452,6 +459,7 @@ word_set(const struct setting *k, void *field, const char *text, char *why)
 }
 _Static_assert(sizeof(enum who) == sizeof(unsigned) &&
 		   sizeof(enum slow_policy) == sizeof(unsigned) &&
+		   sizeof(enum send_how) == sizeof(unsigned) &&
 		   sizeof(enum feed_source) == sizeof(unsigned),
     "an enum is set as an unsigned");
 

@@ -64,6 +64,13 @@ enum worker_state {
 	WORKER_STOPPING = 4,
 };
 
+/* How a worker sends to its sockets. */
+enum worker_sending {
+	SENDING_PLAIN = 0,
+	SENDING_URING = 1,
+	SENDING_URING_FAILED = 2, /* plain, since io_uring failed a predecessor */
+};
+
 struct page {
 	uint32_t version;
 	uint32_t index; /* the worker's */
@@ -86,7 +93,8 @@ struct page {
 	_Atomic uint64_t started_ms; /* CLOCK_REALTIME of this serving process */
 	_Atomic uint64_t lives;      /* serving processes so far */
 	_Atomic uint32_t demand[RING_DIALECTS]; /* open connections per dialect */
-	uint8_t pad3[64];
+	_Atomic uint32_t sending; /* enum worker_sending */
+	uint8_t pad3[60];
 
 	_Atomic uint64_t counter[PAGE_COUNTER_COUNT];
 };
@@ -153,6 +161,18 @@ page_look(const struct page *p, struct page_now *ret)
 	ret->state = atomic_load_explicit(&p->state, memory_order_relaxed);
 	ret->pid = atomic_load_explicit(&p->pid, memory_order_relaxed);
 	ret->cpu = atomic_load_explicit(&p->cpu, memory_order_relaxed);
+}
+
+static inline enum worker_sending
+page_sending(const struct page *p)
+{
+	return atomic_load_explicit(&p->sending, memory_order_relaxed);
+}
+
+static inline void
+page_set_sending(struct page *p, enum worker_sending sending)
+{
+	atomic_store_explicit(&p->sending, sending, memory_order_relaxed);
 }
 
 /* Open connections that want this dialect: a hint for the writer. */

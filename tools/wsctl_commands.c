@@ -220,7 +220,8 @@ static const struct column worker_columns[] = {
     {"SUBS", true, false, 7},
     {"BYTES", true, false, 8},
     {"BEAT", true, false, 9},
-    {"KEEPER", true, false, 10},
+    {"SEND", false, false, 10},
+    {"KEEPER", true, false, 11},
 };
 static const struct field worker_fields[] = {
     {"index", KIND_PLAIN},
@@ -237,6 +238,7 @@ static const struct field worker_fields[] = {
     {"subscriptions", KIND_COUNT},
     {"sent_bytes", KIND_SIZE},
     {"heartbeat_ms", KIND_MS},
+    {"send", KIND_PLAIN},
     {"keeper_pid", KIND_PLAIN},
 };
 static const struct view workers_view = {

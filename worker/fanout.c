@@ -1,15 +1,18 @@
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "proto/dialect.h"
+#include "proto/journal.h"
 #include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/out.h"
 #include "worker/side.h"
 #include "worker/slow.h"
+#include "worker/uring.h"
 
 #define TURN_SENDS 512       /* sockets served in a turn: about 2 ms */
 #define TURN_RECORDS 4096    /* records looked at in a turn */
@@ -227,12 +230,21 @@ run_cut(struct worker *w, uint32_t slot, const struct run *run, size_t n)
 
 /* ---- one record ---- */
 
-/* Send a run to a connection of this channel alone. */
+/* What this connection has been passed counts for all: see struct chan's `served`. */
 static void
-deliver_run(struct worker *w, uint32_t slot, const struct run *run)
+note_served(struct worker *w, uint32_t slot)
+{
+	uint64_t cursor = out_cursor(w, slot);
+
+	if (!out_lagging(w, slot) && cursor < w->fanout->pass_min)
+		w->fanout->pass_min = cursor;
+}
+
+/* The kernel took n bytes of a run for a connection of this channel alone, or -errno. */
+static void
+run_sent(struct worker *w, uint32_t slot, const struct run *run, ssize_t n)
 {
 	struct slot *s = worker_slot(w, slot);
-	ssize_t n = send(s->fd, run->base, run->len, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 	page_add(w->page, PAGE_sends, 1);
 	if (n == (ssize_t)run->len) {
@@ -240,11 +252,59 @@ deliver_run(struct worker *w, uint32_t slot, const struct run *run)
 		s->sent += run->nframes;
 		page_add(w->page, PAGE_sent, run->nframes);
 		page_add(w->page, PAGE_sent_bytes, (uint64_t)n);
+		note_served(w, slot);
 	} else if (n >= 0) {
 		page_add(w->page, PAGE_blocked, 1);
 		run_cut(w, slot, run, (size_t)n);
-	} else if (out_would_block(w, slot, errno)) {
+	} else if (out_would_block(w, slot, (int)-n)) {
 		out_cut_short(w, slot, run->first, slot_tx(s), 0);
+	}
+}
+
+static void
+on_uring_result(void *owner, uint64_t tag, ssize_t n)
+{
+	struct worker *w = owner;
+	uint32_t slot = (uint32_t)tag;
+
+	run_sent(w, slot, &w->fanout->run[worker_slot(w, slot)->dialect], n);
+}
+
+/* Make the sends that are queued. */
+static void
+flush_uring(struct worker *w)
+{
+	int r = uring_submit(w->uring, on_uring_result, w);
+
+	if (r == 0)
+		return;
+	/* What it sent only the kernel knows, and a successor that asks it. */
+	log_error(r, "worker %u: io_uring failed, going on with send(2)", w->index);
+	page_set_sending(w->page, SENDING_URING_FAILED);
+	(void)raise(SIGKILL);
+}
+
+static void
+deliver_run(struct worker *w, uint32_t slot, uint64_t number, uint32_t channel)
+{
+	const struct slot *s = worker_slot(w, slot);
+	const struct run *run = &w->fanout->run[s->dialect];
+
+	/* A run that sends are queued of stays as it is; else the head is read again
+	 * just before each send. */
+	if (w->uring == NULL || uring_queued(w->uring) == 0 || run->first != number)
+		run = run_extend(w, s->dialect, number, channel, fanout_limit(w));
+	if (run->nframes == 0) { /* no memory to build its frame */
+		client_close(w, slot, CLIENT_END_SERVER);
+	} else if (w->uring == NULL) {
+		ssize_t n =
+		    send(s->fd, run->base, run->len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		run_sent(w, slot, run, n < 0 ? -errno : n);
+	} else {
+		uring_put(w->uring, s->fd, run->base, run->len, slot);
+		if (uring_queued(w->uring) == URING_BATCH)
+			flush_uring(w);
 	}
 }
 
@@ -252,25 +312,20 @@ static void
 deliver(struct worker *w, uint32_t slot, uint64_t number, uint32_t channel)
 {
 	struct slot *s = worker_slot(w, slot);
-	uint64_t limit;
-	const struct run *run;
 
 	if ((s->flags & SLOT_LAGGING) || slot_state(s) != SLOT_OPEN)
 		return; /* it goes on by itself when its socket is writable */
-	if (out_cursor(w, slot) > number)
-		return; /* had it together with an earlier one */
-	limit = fanout_limit(w);
-	if (s->nsubs > 1) {
-		if (limit > number + MERGE_RECORDS)
-			limit = number + MERGE_RECORDS;
-		out_records(w, slot, number, limit);
-		return;
+	if (out_cursor(w, slot) > number) {
+		note_served(w, slot); /* it had this one together with an earlier one */
+	} else if (s->nsubs > 1) {
+		uint64_t limit = fanout_limit(w);
+
+		out_records(w, slot, number,
+		    limit > number + MERGE_RECORDS ? number + MERGE_RECORDS : limit);
+		note_served(w, slot);
+	} else {
+		deliver_run(w, slot, number, channel);
 	}
-	run = run_extend(w, s->dialect, number, channel, limit);
-	if (run->nframes == 0) /* no memory to build its frame */
-		client_close(w, slot, CLIENT_END_SERVER);
-	else
-		deliver_run(w, slot, run);
 }
 
 /* Index of the first subscriber behind `slot` (SLOT_NONE: of all). */
@@ -314,24 +369,24 @@ pass_on(struct worker *w, uint32_t channel, unsigned *budget)
 		f->pass_min = fanout_limit(w);
 		ch->joined = false;
 	}
-	while (i < ch->nslots) {
+	while (i < ch->nslots && *budget > 0) {
 		uint32_t slot = ch->slots[i];
 
-		if (*budget == 0)
-			return false;
 		if (i + PREFETCH < ch->nslots)
 			__builtin_prefetch(worker_slot(w, ch->slots[i + PREFETCH]));
 		f->middle_slot = slot;
 		deliver(w, slot, w->done, channel);
 		(*budget)--;
-		if (!out_lagging(w, slot) && out_cursor(w, slot) < f->pass_min)
-			f->pass_min = out_cursor(w, slot);
 		/* Closing it may have taken it, and others, out of the list. */
 		if (i < ch->nslots && ch->slots[i] == slot)
 			i++;
 		else
 			i = subscriber_after(ch, slot);
 	}
+	if (w->uring != NULL)
+		flush_uring(w);
+	if (i < ch->nslots)
+		return false;
 	if (!ch->joined)
 		ch->served = f->pass_min;
 	return true;

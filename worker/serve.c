@@ -31,6 +31,7 @@
 #include "worker/session.h"
 #include "worker/side.h"
 #include "worker/stale.h"
+#include "worker/uring.h"
 #include "worker/worker.h"
 
 #define STOP_MS 3000     /* for clients to take their goodbye and answer it */
@@ -366,6 +367,28 @@ heed_signals(struct serve *s)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* io_uring where settings and kernel allow, unless it failed a predecessor. */
+static int
+make_uring(struct worker *w)
+{
+	bool failed = page_sending(w->page) == SENDING_URING_FAILED;
+	int r = -ENOSYS;
+
+	if (w->settings->send == SEND_URING ||
+	    (w->settings->send == SEND_AUTO && !failed))
+		r = uring_new(&w->uring);
+	if (r == 0)
+		page_set_sending(w->page, SENDING_URING);
+	else if (!failed)
+		page_set_sending(w->page, SENDING_PLAIN);
+	if (r < 0 && w->settings->send == SEND_URING) {
+		log_error(r, "cannot use io_uring, which server.send demands: set it "
+			     "to `auto`");
+		return r;
+	}
+	return 0;
+}
+
 static int
 make_parts(struct worker *w)
 {
@@ -379,6 +402,8 @@ make_parts(struct worker *w)
 		r = side_new(w, &w->side);
 	if (r == 0)
 		r = fanout_new(w, &w->fanout);
+	if (r == 0)
+		r = make_uring(w);
 	return r;
 }
 

@@ -9,6 +9,7 @@
  *   fanout.c    records of the ring to the subscribers' sockets
  *   out.c       one connection's output: ring positions and private frames
  *   side.c      frames that the ring has not
+ *   uring.c     many sends in one system call
  *   slow.c      what becomes of those who cannot follow
  *   adopt.c     a predecessor's connections, exact to the byte
  *
@@ -32,6 +33,7 @@ struct clients;
 struct fanout;
 struct readers;
 struct side;
+struct uring;
 
 struct worker {
 	unsigned index;    /* of the worker, in the settings' count */
@@ -59,6 +61,7 @@ struct worker {
 	struct channels *channels;
 	struct fanout *fanout;
 	struct side *side;
+	struct uring *uring; /* NULL: by send(2) */
 };
 
 #define TICK_MS 100
