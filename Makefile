@@ -53,7 +53,7 @@ HARDEN := -fstack-protector-strong -fPIE \
 ALL_CFLAGS = -std=gnu11 $(OPT) $(HARDEN) $(WARNINGS) -I. -D_GNU_SOURCE \
 	-DWSCAST_SYSCONFDIR='"$(SYSCONFDIR)"' -DWSCAST_LIBEXECDIR='"$(LIBEXECDIR)"' \
 	-ffile-prefix-map=$(CURDIR)=. $(PKG_CFLAGS) $(URING) $(san_flags) $(CFLAGS)
-ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(san_flags) $(LDFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,--as-needed $(san_flags) $(LDFLAGS)
 LIBS = $(LIBEV_LIBS) $(WSLAY_LIBS) $(PKG_LIBS) $(URING_LIBS)
 
 V ?= 0

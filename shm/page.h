@@ -93,7 +93,7 @@ struct page {
 	_Atomic uint64_t started_ms; /* CLOCK_REALTIME of this serving process */
 	_Atomic uint64_t lives;      /* serving processes so far */
 	_Atomic uint32_t demand[RING_DIALECTS]; /* open connections per dialect */
-	_Atomic uint32_t sending; /* enum worker_sending */
+	_Atomic uint32_t sending;               /* enum worker_sending */
 	uint8_t pad3[60];
 
 	_Atomic uint64_t counter[PAGE_COUNTER_COUNT];

@@ -240,7 +240,8 @@ note_served(struct worker *w, uint32_t slot)
 		w->fanout->pass_min = cursor;
 }
 
-/* The kernel took n bytes of a run for a connection of this channel alone, or -errno. */
+/* The kernel took n bytes of a run for a connection of this channel alone, or -errno.
+ */
 static void
 run_sent(struct worker *w, uint32_t slot, const struct run *run, ssize_t n)
 {
@@ -369,7 +370,7 @@ pass_on(struct worker *w, uint32_t channel, unsigned *budget)
 		f->pass_min = fanout_limit(w);
 		ch->joined = false;
 	}
-	while (i < ch->nslots && *budget > 0) {
+	while (i<ch->nslots && * budget> 0) {
 		uint32_t slot = ch->slots[i];
 
 		if (i + PREFETCH < ch->nslots)

@@ -22,9 +22,15 @@ restrict_to_sends(struct io_uring *ring)
 	    {.opcode = IORING_RESTRICTION_REGISTER_OP,
 		.register_op = IORING_REGISTER_ENABLE_RINGS},
 	};
-	int r = io_uring_register_restrictions(ring, res, 2);
+	/* liburing 2.3 (Debian 12) declares functions of their own for these two, but
+	 * does not export them. */
+	int r = io_uring_register((unsigned)ring->ring_fd, IORING_REGISTER_RESTRICTIONS,
+	    res, sizeof(res) / sizeof(res[0]));
 
-	return r < 0 ? r : io_uring_enable_rings(ring);
+	if (r < 0)
+		return r;
+	return io_uring_register(
+	    (unsigned)ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
 static int

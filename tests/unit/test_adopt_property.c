@@ -35,6 +35,7 @@
 #include "worker/fanout.h"
 #include "worker/out.h"
 #include "worker/side.h"
+#include "worker/uring.h"
 #include "worker/worker.h"
 
 #define CONNECTIONS 12
@@ -94,6 +95,10 @@ serve_until_killed(struct scene *sc)
 	    fanout_new(&w, &w.fanout) < 0 || clients_new(&w, &w.clients) < 0 ||
 	    adopt_all(&w) < 0)
 		_exit(1);
+	/* One that sends one by one may succeed one that does not, and the other way.
+	 */
+	if (getpid() % 2 == 0)
+		(void)uring_new(&w.uring);
 	for (unsigned turn = 0;; turn++) {
 		(void)fanout_turn(&w);
 		page_wake(w.page);
