@@ -465,7 +465,7 @@ http_list_next(struct http_list *l, struct slice *ret_item)
 		const char *comma;
 		struct slice item;
 
-		if (l->p == l->end) {
+		if (l->p == NULL || l->p == l->end) {
 			const struct http_header *h;
 
 			if (l->line == l->request->nheaders)
@@ -528,7 +528,8 @@ http_decode(struct slice s, bool plus, char *out, size_t size)
 		if (len + 1 >= size)
 			return -EMSGSIZE;
 		if (c == '%' && s.len - i >= 3) {
-			c = (char)(hex_value(s.p[i + 1]) << 4 | hex_value(s.p[i + 2]));
+			c = (char)((unsigned)hex_value(s.p[i + 1]) << 4 |
+				   (unsigned)hex_value(s.p[i + 2]));
 			i += 2;
 		} else if (c == '+' && plus) {
 			c = ' ';

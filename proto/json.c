@@ -186,6 +186,8 @@ enter(struct scan *s, bool object)
 	if (s->depth == JSON_DEPTH_MAX)
 		return false;
 	bit = (uint64_t)1 << (s->depth % 64);
+	if (bit == 1) /* the word's first level: what is above it says nothing yet */
+		s->objects[s->depth / 64] = 0;
 	if (object)
 		s->objects[s->depth / 64] |= bit;
 	else

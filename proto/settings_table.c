@@ -363,14 +363,11 @@ amount_parse(const char *text, const struct unit *units, uint64_t *ret_n)
 static const char *
 amount_print(const struct setting *k, uint64_t n, char *out, size_t size)
 {
-	const struct unit *best = NULL;
+	/* A bare number of a time would be seconds: always with its unit. */
+	const struct unit *best = units_of(k) + (k->type == SETTING_TIME);
 
-	for (const struct unit *u = units_of(k); u->name != NULL; u++) {
-		/* A bare number of a time would be seconds: always with its unit. */
-		if (k->type == SETTING_TIME && u->name[0] == '\0')
-			continue;
-		if (best == NULL ||
-		    (n != 0 && n % u->factor == 0 && u->factor > best->factor))
+	for (const struct unit *u = best; u->name != NULL; u++) {
+		if (n != 0 && n % u->factor == 0 && u->factor > best->factor)
 			best = u;
 	}
 	(void)snprintf(

@@ -492,11 +492,11 @@ v1_history(struct slice id, const struct slice *messages, size_t nmessages,
 		size += messages[i].len;
 	head_len = frame_head(OPCODE_TEXT, size, (uint8_t *)buf);
 	p = buf + head_len;
-	p = (char *)memcpy(p, head, t.len) + t.len;
+	p = mempcpy(p, t.p, t.len);
 	for (size_t i = 0; i < nmessages; i++) {
 		if (i > 0)
 			*p++ = ',';
-		p = (char *)memcpy(p, messages[i].p, messages[i].len) + messages[i].len;
+		p = mempcpy(p, messages[i].p, messages[i].len);
 	}
 	memcpy(p, tail, (size_t)tail_len);
 	*ret_len = head_len + size;

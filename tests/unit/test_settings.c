@@ -368,9 +368,9 @@ test_settings_overrides_take_the_files_place(void **state)
 static void
 test_settings_override_faults_numbered(void **state)
 {
-	assert_override_fault(
-	    "server.workers=x", "-o 1: workers: \"x\" is not understood: write a "
-				"number, from 1 to 1024, or auto");
+	assert_override_fault("server.workers=x",
+	    "-o 1: workers: \"x\" is not understood: write a "
+	    "number, from 1 to 1024, or auto");
 	assert_override_fault("workers=1",
 	    "-o 1: write SECTION.KEY=VALUE, like server.workers=4 or "
 	    "'channel chat:*.publish=anyone'");

@@ -1,0 +1,70 @@
+/*
+ * fuzz_redis_url.c - Redis's URL: parsed, and masked for people.
+ *
+ * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
+ * sanitizers) and by `make check`, which replays seeds/redis_url/ and each cut of them.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/redis_url.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static void
+must(int ok)
+{
+	if (!ok)
+		abort();
+}
+
+static size_t
+count(const char *text, const char *word)
+{
+	size_t n = 0;
+
+	while ((text = strstr(text, word)) != NULL) {
+		text++;
+		n++;
+	}
+	return n;
+}
+
+/* A password that was written as it is stands once less in what people see: by chance
+ * it may be part of the user or host as well. */
+static void
+check_mask(const char *text, const struct redis_url *url)
+{
+	char masked[2 * REDIS_URL_MAX];
+
+	(void)redis_url_mask(text, masked, sizeof(masked));
+	if (url->password[0] == '\0') {
+		must(strcmp(masked, text) == 0);
+		return;
+	}
+	must(strstr(masked, "***") != NULL);
+	if (strpbrk(text, "%*") == NULL)
+		must(count(masked, url->password) < count(text, url->password));
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	char *text = strndup((const char *)data, len), small[8];
+	const char *why = NULL;
+	struct redis_url url;
+
+	must(text != NULL);
+	must(strlen(redis_url_mask(text, small, sizeof(small))) < sizeof(small));
+	if (redis_url_parse(text, &url, &why) == 0) {
+		must((url.host[0] == '\0') != (url.path[0] == '\0'));
+		must(url.port > 0 && url.db <= REDIS_DB_MAX);
+		must(url.user[0] == '\0' || url.password[0] != '\0');
+		check_mask(text, &url);
+	} else {
+		must(why != NULL);
+	}
+	free(text);
+	return 0;
+}
