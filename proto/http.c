@@ -242,7 +242,7 @@ parse_header(struct slice line, struct http_header *ret, struct http_fault *f)
 	if (is_blank(line.p[0]))
 		return refuse(f, 400, "A header may not go on in the next line.");
 	ret->name = (struct slice){line.p, colon ? (size_t)(colon - line.p) : 0};
-	if (!is_token(ret->name))
+	if (colon == NULL || !is_token(ret->name))
 		return refuse(
 		    f, 400, "A header must be NAME: VALUE, without blanks in NAME.");
 	ret->value = trim(colon + 1, end);

@@ -52,7 +52,7 @@ test_frame_close_cuts_reason_between_characters(void **state)
 	assert_int_equal(frame_close(1012, "service restart", out), 19);
 	assert_memory_equal(out, "\x88\x11\x03\xf4service restart", 19);
 	memset(reason, 'a', 122);
-	strcpy(reason + 122, "\xe2\x82\xac more");
+	(void)snprintf(reason + 122, 20, "\xe2\x82\xac more");
 	assert_int_equal(frame_close(1000, reason, out), 2 + 2 + 122);
 	assert_int_equal(out[1], 124);
 	assert_int_equal(frame_close(1000, "", out), 4);

@@ -18,6 +18,16 @@
 #include "proto/settings.h"
 #include "proto/settings_table.h"
 
+/* Add to the text in a buffer of this size. */
+static void
+append(char *text, size_t size, const char *more)
+{
+	size_t len = strlen(text);
+
+	assert_true(len + strlen(more) < size);
+	memcpy(text + len, more, strlen(more) + 1);
+}
+
 /* Parse text that must be right. */
 static struct settings *
 parse(const char *text)
@@ -312,7 +322,7 @@ test_settings_all_faults_reported_up_to_limit(void **state)
 	struct faults faults;
 
 	for (int i = 0; i < 150; i++)
-		strcat(text, "bad line\n");
+		append(text, sizeof(text), "bad line\n");
 	assert_int_equal(settings_parse(text, strlen(text), &s, &faults), -EINVAL);
 	assert_int_equal(faults.n, SETTINGS_FAULTS_MAX);
 	assert_string_equal(
