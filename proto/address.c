@@ -1,10 +1,10 @@
-#include "proto/address.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "proto/address.h"
 
 #define PORT_DIGITS_MAX 5
 

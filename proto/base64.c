@@ -1,7 +1,7 @@
-#include "proto/base64.h"
-
 #include <errno.h>
 #include <stdint.h>
+
+#include "proto/base64.h"
 
 static const char alphabet[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -1,9 +1,8 @@
-#include "proto/dialect.h"
-
 #include <assert.h>
 #include <string.h>
 
 #include "proto/base64.h"
+#include "proto/dialect.h"
 #include "proto/frame.h"
 #include "proto/json.h"
 #include "proto/utf8.h"

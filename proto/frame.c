@@ -1,7 +1,6 @@
-#include "proto/frame.h"
-
 #include <string.h>
 
+#include "proto/frame.h"
 #include "proto/utf8.h"
 
 #define FIN 0x80

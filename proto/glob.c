@@ -1,7 +1,6 @@
-#include "proto/glob.h"
-
 #include <string.h>
 
+#include "proto/glob.h"
 #include "proto/utf8.h"
 
 /*

@@ -1,5 +1,3 @@
-#include "proto/http.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -11,6 +9,7 @@
 #include "proto/address.h"
 #include "proto/base64.h"
 #include "proto/glob.h"
+#include "proto/http.h"
 
 #define ORIGIN_MAX 300
 #define WEBSOCKET_GUID "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" /* RFC 6455 §1.3 */

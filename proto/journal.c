@@ -1,5 +1,3 @@
-#include "proto/journal.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/journal.h"
 #include "proto/utf8.h"
 
 #define LINE_MAX_LEN 1024 /* newline included */

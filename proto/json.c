@@ -1,9 +1,8 @@
-#include "proto/json.h"
-
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "proto/json.h"
 #include "proto/utf8.h"
 
 #define ONES 0x0101010101010101u

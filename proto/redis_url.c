@@ -1,9 +1,9 @@
-#include "proto/redis_url.h"
-
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "proto/redis_url.h"
 
 #define REDIS_PORT 6379
 

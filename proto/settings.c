@@ -1,5 +1,3 @@
-#include "proto/settings.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
@@ -11,6 +9,7 @@
 
 #include "proto/glob.h"
 #include "proto/journal.h"
+#include "proto/settings.h"
 #include "proto/settings_table.h"
 #include "proto/utf8.h"
 

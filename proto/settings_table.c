@@ -1,5 +1,3 @@
-#include "proto/settings_table.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +5,7 @@
 #include "proto/address.h"
 #include "proto/journal.h"
 #include "proto/redis_url.h"
+#include "proto/settings_table.h"
 #include "proto/utf8.h"
 
 #define KIB 1024u

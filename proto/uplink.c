@@ -1,9 +1,8 @@
-#include "proto/uplink.h"
-
 #include <errno.h>
 #include <string.h>
 
 #include "proto/settings.h"
+#include "proto/uplink.h"
 
 /* [head][channel_len bytes][data: the rest]. Both ends are on one host, and of one
  * build or of one that an upgrade replaces: native byte order. */

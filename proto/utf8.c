@@ -1,7 +1,7 @@
-#include "proto/utf8.h"
-
 #include <stdint.h>
 #include <string.h>
+
+#include "proto/utf8.h"
 
 #define HIGH_BITS 0x8080808080808080u
 

@@ -1,5 +1,3 @@
-#include "proto/v1.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -12,6 +10,7 @@
 #include "proto/json.h"
 #include "proto/settings.h"
 #include "proto/utf8.h"
+#include "proto/v1.h"
 
 #define MESSAGE_MAX 240 /* bytes of an error's message */
 
