@@ -594,7 +594,8 @@ class Daemon:
         return self.ctl("status")
 
     def workers(self):
-        return self.status()["workers"]
+        """A dict for each worker, with all of its counters."""
+        return self.ctl("workers")["workers"]
 
     def publish(self, channel, data):
         if isinstance(data, bytes):
