@@ -13,6 +13,7 @@ process's end, and DEADLINE only says when the wait has failed. Where only a que
 can tell (wait_until), it is asked again every few milliseconds.
 """
 
+import atexit
 import base64
 import ctypes
 import json
@@ -81,6 +82,7 @@ def wait_until(what, question, timeout=None, every=0.01):
 # ---- ports ----
 
 _ports = {}
+atexit.register(lambda: [lock.close() for lock in _ports.values()])
 
 
 def free_port():
@@ -370,6 +372,8 @@ class Daemon:
     ready     wait for READY=1; without it the caller watches it fail
     """
 
+    running = set()  # so that no worker of another is taken for one left behind
+
     def __init__(self, settings=None, redis=None, workers=2, stderr=None, wrap=(),
                  extra=(), ready=True, env=None, program=None, port=None):
         self.dir = tempfile.mkdtemp(prefix="wscast-test-")
@@ -392,13 +396,16 @@ class Daemon:
                 del keys[key]
         with open(self.conf, "w") as f:
             f.write(settings_text(merged))
-        self.nworkers = merged["server"].get("workers")
+        self.control = merged["server"]["control_socket"]
+        if isinstance(merged["server"]["listen"], str):
+            self.port = int(merged["server"]["listen"].rsplit(":", 1)[1])
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(os.path.join(self.dir, "notify.sock"))
         os.chmod(os.path.join(self.dir, "notify.sock"), 0o777)
         self.notified = []  # lines of sd_notify so far
         self.lines = []  # of its stderr so far
         self.changed = threading.Condition()
+        threading.Thread(target=self._read_notify, daemon=True).start()
         self._ctl = None
         self._checked = False
         self.expected_reports = 0
@@ -414,6 +421,7 @@ class Daemon:
             self.argv, stdin=subprocess.DEVNULL, env=environ,
             stderr=subprocess.PIPE if stderr is None else stderr)
         self.pid = self.proc.pid
+        Daemon.running.add(self)
         self.reader = None
         if stderr is None:
             self.reader = threading.Thread(target=self._read_log, daemon=True)
@@ -435,9 +443,6 @@ class Daemon:
             with self.changed:
                 self.lines.append(line)
                 self.changed.notify_all()
-        with self.changed:
-            self.reader_ended = True
-            self.changed.notify_all()
 
     def mark(self):
         """A place in the log, for wait_line()."""
@@ -463,24 +468,33 @@ class Daemon:
 
     # -- its life --
 
+    def _read_notify(self):
+        """A service manager reads all that it is told, at once."""
+        while True:
+            try:
+                data = self.notify.recv(65536)
+            except OSError:
+                return
+            if not data:
+                return
+            with self.changed:
+                self.notified += data.decode().split("\n")
+                self.changed.notify_all()
+
     def wait_notify(self, word, timeout=None):
         """Wait for a line of sd_notify that begins so."""
         end = time.monotonic() + (timeout or DEADLINE)
-        pidfd = os.pidfd_open(self.pid)
-        try:
-            while not any(line.startswith(word) for line in self.notified):
-                got = select.select([self.notify, pidfd], [], [], end - time.monotonic())[0]
-                if self.notify in got:
-                    self.notified += self.notify.recv(65536).decode().split("\n")
-                elif pidfd in got:
-                    self.proc.wait()
-                    self._join_log()
-                    raise AssertionError("wscastd ended with %d before %s:\n%s"
-                                         % (self.proc.returncode, word, self.log()))
-                else:
-                    raise Timeout("wscastd never said %s:\n%s" % (word, self.log()))
-        finally:
-            os.close(pidfd)
+        while True:
+            with self.changed:
+                if any(line.startswith(word) for line in self.notified):
+                    return
+                self.changed.wait(0.02)
+            if self.proc.poll() is not None:
+                self._join_log()
+                raise AssertionError("wscastd ended with %d before %s:\n%s"
+                                     % (self.proc.returncode, word, self.log()))
+            if time.monotonic() > end:
+                raise Timeout("wscastd never said %s:\n%s" % (word, self.log()))
 
     def wait_ready(self):
         """READY=1, and every worker serves."""
@@ -512,8 +526,13 @@ class Daemon:
     def check_gone(self):
         """No process of it lives, and no sanitizer had anything to say."""
         self._checked = True
+        Daemon.running.discard(self)
+        others = {}
+        for d in Daemon.running:
+            if d is not self:
+                others.update(descendants(d.pid))
         left = {pid: comm for pid, comm in descendants(os.getpid()).items()
-                if comm.startswith("wscast-worker") and self.owns(pid)}
+                if comm.startswith("wscast-worker") and pid not in others}
         running = {pid: proc_stat(pid) for pid in left if alive(pid)}
         for pid in left:
             try:
@@ -529,19 +548,10 @@ class Daemon:
             raise AssertionError("sanitizer reports:\n" + "\n".join(
                 self.lines[self.lines.index(reports[0]):][:80]))
 
-    def owns(self, pid):
-        """Whether a process was started by this daemon: it has its directory in its
-        environment."""
-        try:
-            with open("/proc/%d/environ" % pid, "rb") as f:
-                text = f.read()
-        except OSError:
-            return True  # a zombie has none; whose it was does not matter then
-        return self.dir.encode() in text
-
     def kill(self):
         """The end of a test that failed: nothing is checked, all is ended."""
         pids = descendants(self.pid)
+        Daemon.running.discard(self)
         if self.proc.poll() is None:
             self.proc.kill()
             self.proc.wait()
@@ -564,6 +574,7 @@ class Daemon:
                 self.kill()
             if self._ctl:
                 self._ctl.close()
+            self.notify.shutdown(socket.SHUT_RDWR)
             self.notify.close()
             if self.proc.stderr:
                 self._join_log()

@@ -207,7 +207,7 @@ class Limits(Http):
         for length in (1 << 40, (1 << 63) - 1, 1 << 63):
             with socket.create_connection(("127.0.0.1", self.d.port)) as s:
                 s.settimeout(DEADLINE)
-                s.sendall(self.request() + struct.pack(">BBQ", 0x81, 0xFF, length) + b"mask")
+                s.sendall(self.request() + struct.pack(">BBQ", 0x81, 0xFF, length) + b"mask+")
                 got = b""
                 while more := s.recv(4096):
                     got += more

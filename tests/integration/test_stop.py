@@ -140,13 +140,8 @@ class Stop(Case):
         d = self.daemon()
         d.proc.send_signal(signal.SIGTERM)
         self.assertEqual(d.wait_end(), 0)
-        d.notify.setblocking(False)
-        try:
-            while True:
-                d.notified += d.notify.recv(65536).decode().split("\n")
-        except BlockingIOError:
-            pass
-        self.assertIn("STOPPING=1", d.notified)
+        wait_until(lambda: "STOPPING=1, not only %s" % d.notified,
+                   lambda: "STOPPING=1" in d.notified)
         d.check_gone()
 
 
@@ -154,7 +149,8 @@ class Watchdog(Case):
     def test_watchdog_is_fed(self):
         d = self.daemon(env={"WATCHDOG_USEC": "400000"})
         for _ in range(3):
-            d.notified = [n for n in d.notified if n != "WATCHDOG=1"]
+            with d.changed:
+                d.notified = [n for n in d.notified if n != "WATCHDOG=1"]
             d.wait_notify("WATCHDOG=1")
         self.assertTrue(any(n.startswith("STATUS=") for n in d.notified))
         d.stop()
