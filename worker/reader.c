@@ -29,6 +29,7 @@ struct reader {
 	uint64_t fed, accounted;
 	bool in_frame, in_message;
 	bool frame_fin, frame_control;
+	bool half_code; /* a Close frame of one byte: wslay takes it for none */
 	bool scratch_full;
 };
 
@@ -99,6 +100,8 @@ on_frame_start(wslay_event_context_ptr ctx,
 	r->in_frame = true;
 	r->frame_fin = arg->fin;
 	r->frame_control = wslay_is_ctrl_frame(arg->opcode);
+	r->half_code =
+	    arg->opcode == WSLAY_CONNECTION_CLOSE && arg->payload_length == 1;
 	r->accounted += head_len(arg->payload_length);
 }
 
@@ -280,7 +283,8 @@ close_after(struct worker *w, struct reader *r)
 		s->flags |= SLOT_PEER_CLOSED | SLOT_DEAF;
 		if (code < 1000 || code == WSLAY_CODE_NO_STATUS_RCVD ||
 		    code == WSLAY_CODE_ABNORMAL_CLOSURE)
-			code = WSLAY_CODE_NORMAL_CLOSURE;
+			code = r->half_code ? WSLAY_CODE_PROTOCOL_ERROR
+					    : WSLAY_CODE_NORMAL_CLOSURE;
 		if (slot_state(s) == SLOT_OPEN)
 			client_end(w, r->slot, CLIENT_END_PEER, code, "");
 		else if (!out_lagging(w, r->slot)) /* ours was sent before */
