@@ -165,9 +165,9 @@ class Slots(StormCase):
         for n in range(3):
             self.kill_all(d)
             d.publish("a", "%d" % n)
-            d.publish("b", "%d" % n)
-            self.read_to(s, b'"data":%d}' % n)
-            self.read_to(s, b'"data":%d}' % n)
+            d.publish("b", "%d" % (n + 100))
+            got = self.read_to(s, b'"data":%d}' % (n + 100))
+            self.assertIn(b'"data":%d}' % n, got)
             s.sendall(masked(1, b'{"id":"p%d","ping":{}}' % n))
             self.read_to(s, b'"p%d"' % n)
         s.sendall(masked(1, b'{"id":9,"unsubscribe":"a"}'))

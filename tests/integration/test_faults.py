@@ -14,6 +14,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from fleet import masked, upgrade
 from harness import (BIN, DEADLINE, SANITIZED, Case, CtlError, Redis, cpu_seconds, descendants,
                      free_port, wait_until)
 from wsclient import V1, close_code, raw, run, soon
@@ -437,7 +438,6 @@ class Idle(Case):
         d = self.daemon({"limits": {"ping_interval": "1s"}}, redis=redis)
 
         async def go():
-            from fleet import masked, take_frame, upgrade
             reader, writer = await asyncio.open_connection("127.0.0.1", d.port)
             writer.write(upgrade("/ws/news", False, d.port))
             await soon(reader.readuntil(b"\r\n\r\n"))
@@ -464,7 +464,6 @@ class Idle(Case):
 
     def test_full_socket_makes_no_busy_loop(self):
         """A client that reads nothing, with much waiting for it; and then it reads."""
-        from fleet import upgrade
         d = self.daemon({"limits": {"ping_interval": "1s", "pong_timeout": "1h"}}, workers=1)
 
         async def go():
@@ -484,7 +483,7 @@ class Idle(Case):
             with BusyWatch(self, d):
                 for _ in range(2):
                     head = await soon(reader.readexactly(2), "a ping")
-                    await reader.readexactly(head[1])
+                    writer.write(masked(10, await reader.readexactly(head[1])))
             got = 0
             while got < 20 * 100000:
                 got += len(s.recv(65536))
@@ -507,7 +506,6 @@ class Descriptors(Case):
         for _ in range(100):
             s = socket.create_connection(("127.0.0.1", d.port))
             socks.append(s)
-        from fleet import upgrade
         answers = 0
         for s in socks:
             s.sendall(upgrade("/ws/news", False, d.port))

@@ -216,7 +216,8 @@ class Limits(Http):
                 self.assertIn(struct.unpack(">H", payload[:2])[0], (1002, 1009))
 
     def test_limit_max_connections_says_503(self):
-        self.d = self.daemon({"server": {"max_connections": 5}})
+        # Of one worker: several share it out among them.
+        self.d = self.daemon({"server": {"max_connections": 5}}, workers=1)
 
         async def go():
             held = [await V1.open(self.d) for _ in range(5)]
