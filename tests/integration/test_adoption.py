@@ -137,6 +137,13 @@ class Slots(StormCase):
             got += more
         return got
 
+    def quiet(self, d, s, channel):
+        """A request is answered a moment before the worker is done with it, and killed
+        in that moment it closes the connection. A message that came behind it was sent
+        after that moment."""
+        d.publish(channel, "it is quiet")
+        self.read_to(s, b"it is quiet")
+
     def kill_all(self, d):
         pids = [w["pid"] for w in d.workers()]
         for pid in pids:
@@ -163,6 +170,7 @@ class Slots(StormCase):
         s.sendall(masked(1, b'{"id":1,"subscribe":"a"}') + masked(1, b'{"id":2,"subscribe":"b"}'))
         self.read_to(s, b'"id":2')
         for n in range(3):
+            self.quiet(d, s, "a")
             self.kill_all(d)
             d.publish("a", "%d" % n)
             d.publish("b", "%d" % (n + 100))
@@ -208,8 +216,9 @@ class Slots(StormCase):
         d = self.daemon({"channel *": {"publish": "anyone"}}, workers=1)
         s, _ = self.half_message(d)
         other = self.connection(d)
-        other.sendall(upgrade("/ws", True, d.port))
-        self.read_to(other, b'{"hello"')
+        other.sendall(upgrade("/ws", True, d.port) + masked(1, b'{"id":0,"subscribe":"b"}'))
+        self.read_to(other, b'"id":0')
+        self.quiet(d, other, "b")
         self.kill_all(d)
         got = b""
         while True:

@@ -116,7 +116,7 @@ class Fanout(Case):
                 self.assertEqual(await v.event(),
                                  {"channel": "news", "offset": start + 1 + n, "data": n})
 
-        big = bytes(range(32, 127)) * 11037 + b"end"  # over 1 MiB
+        big = bytes(range(32, 127)) * 11038 + b"end"  # over 1 MiB
         self.assertGreater(len(big), 1 << 20)
         pipe.publish([("wscast:news", big), ("wscast:news", b"")])
         for ws in raws:

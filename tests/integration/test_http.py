@@ -139,7 +139,8 @@ class Upgrade(Http):
             v1 = await V1.open(self.d, "news", compression="deflate")
             self.d.publish("news", '"%s"' % ("x" * 5000))
             self.assertEqual((await v1.event())["data"], "x" * 5000)
-            await v1.ok(ping={}, fill="y" * 5000)
+            await v1.ws.send('{"id":0,"ping":{}%s}' % (" " * 5000))
+            self.assertEqual(await v1.recv(), {"id": 0, "ok": {}})
             await v1.close()
 
         run(go())
