@@ -384,7 +384,7 @@ class Daemon:
         merged = {
             "server": {"listen": "127.0.0.1:%d" % self.port, "workers": workers,
                        "admin_listen": "", "control_socket": self.control},
-            "limits": {"ping_interval": "1h", "write_timeout": "10m"},
+            "limits": {"ping_interval": "1h", "pong_timeout": "1h", "write_timeout": "10m"},
             "feed": {"source": "embedded"},
         }
         if redis:
@@ -667,6 +667,13 @@ class Case(unittest.TestCase):
 
 
 def fds_of(d):
-    """{pid: number of descriptors} of supervisor and keepers."""
+    """{pid: number of descriptors} of supervisor and keepers, once they stand: a spare
+    that has just been made opens what it needs a moment after all is ready."""
     pids = [d.pid] + [w["keeper_pid"] for w in d.workers()]
-    return {pid: fd_count(pid) for pid in pids}
+    same, last = 0, None
+    while same < 20:
+        now = {pid: fd_count(pid) for pid in pids}
+        same = same + 1 if now == last else 0
+        last = now
+        time.sleep(0.01)
+    return last
