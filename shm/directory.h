@@ -6,7 +6,7 @@
  * record in the ring and no worker refers to it any more.
  *
  * Offsets of a channel that comes back continue above all that were given out
- * before: a new entry starts at the ring's head, since a channel can never have
+ * before: a new entry starts at the ring's newest record, since a channel can never have
  * had more messages than there were records. So (epoch, offset) never names two
  * messages, and nothing needs to be remembered for a channel that went.
  */
@@ -63,7 +63,7 @@ directory_newest(const struct directory *dir, uint32_t idx)
 	return atomic_load_explicit(&dir->entry[idx].newest, memory_order_acquire);
 }
 
-/* Writer: fill a free entry / free it. `start` is ring_head(). */
+/* Writer: fill a free entry / free it. `start` is ring_head() - 1. */
 void directory_set(
     struct directory *dir, uint32_t idx, const char *name, size_t len, uint64_t start);
 void directory_clear(struct directory *dir, uint32_t idx);

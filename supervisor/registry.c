@@ -221,7 +221,7 @@ entry_new(struct registry *r, const char *name, size_t len, uint32_t *ret_channe
 		}
 		idx = r->len++;
 	}
-	directory_set(r->dir, idx, name, len, ring_head(r->publisher->ring));
+	directory_set(r->dir, idx, name, len, ring_head(r->publisher->ring) - 1);
 	err = namemap_put(&r->names, idx);
 	if (err < 0) {
 		directory_clear(r->dir, idx);
