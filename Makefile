@@ -76,7 +76,8 @@ fuzz_names := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_replays := $(addprefix $(bin)/tests/,$(fuzz_names))
 integration_tests := $(wildcard tests/integration/test_*.py)
 man_pages := $(wildcard man/*.[1-8])
-scripts := .ci/run packaging/install-deps packaging/demo/run tests/check-includes
+scripts := .ci/run packaging/install-deps packaging/demo/run tests/check-includes \
+	tests/bench/peers/run tests/bench/peers/install tests/bench/peers/start
 
 .PHONY: all
 all: $(addprefix $(bin)/,$(programs)) ## build the programs into build/
@@ -243,7 +244,7 @@ lint-man:
 	$(Q)mandoc -T lint -W warning $(man_pages)
 lint-scripts:
 	$(Q)shellcheck $(scripts)
-	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run $(wildcard tests/integration/*.py)
+	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run tests/bench/run $(wildcard tests/integration/*.py)
 check-includes: ## hold the table of who may include whom
 	$(Q)tests/check-includes
 

@@ -55,7 +55,7 @@ static const struct option_row rows[] = {
     {"pin", KIND_FLAG, AT(pin), "", "each process to a core"},
     {"Messages", KIND_SECTION, 0, "", ""},
     {"publish", KIND_TEXT, AT(publish), "VIA",
-	"none, redis, http, control, client, floor"},
+	"none, redis, emitter, http, post, control, client, floor"},
     {"redis", KIND_TEXT, AT(redis), "ADDR", "HOST:PORT or a socket's path"},
     {"prefix", KIND_TEXT, AT(prefix), "TEXT", "of Redis channels"},
     {"admin", KIND_TEXT, AT(admin), "ADDR", "admin listener, for http"},

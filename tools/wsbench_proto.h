@@ -1,6 +1,6 @@
 /*
  * wsbench_proto.h - what differs between client protocols, as a table of functions. One
- * file for each: wsbench_proto_raw.c, wsbench_proto_v1.c.
+ * file for each: wsbench_proto_raw.c, _v1.c, _socketio.c.
  *
  * The engine (wsbench_gen.c) owns sockets, frames, order and counting. A protocol says
  * what to ask for, and what a message is. It keeps nothing itself: what it must
@@ -65,6 +65,7 @@ struct bench_proto {
 
 extern const struct bench_proto proto_raw;
 extern const struct bench_proto proto_v1;
+extern const struct bench_proto proto_socketio;
 
 /* NULL: there is none of that name. */
 const struct bench_proto *proto_find(const char *name);

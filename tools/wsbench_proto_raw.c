@@ -69,7 +69,8 @@ const struct bench_proto proto_raw = {
 const struct bench_proto *
 proto_find(const char *name)
 {
-	static const struct bench_proto *const all[] = {&proto_raw, &proto_v1};
+	static const struct bench_proto *const all[] = {
+	    &proto_raw, &proto_v1, &proto_socketio};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (strcmp(all[i]->name, name) == 0)

@@ -311,6 +311,10 @@ check_names(const struct options *o)
 		fprintf(stderr, "wsbench: no protocol %s\n", o->protocol);
 		return -EINVAL;
 	}
+	if (strcmp(o->protocol, "socketio") == 0 && o->channels > 1) {
+		fprintf(stderr, "wsbench: the socketio client has one channel\n");
+		return -EINVAL;
+	}
 	if (strcmp(o->publish, "none") != 0 && via_find(o->publish) == NULL) {
 		fprintf(stderr, "wsbench: no way to publish through %s\n", o->publish);
 		return -EINVAL;

@@ -91,24 +91,32 @@ redis_open(const struct options *o, unsigned index, struct via_conn *c)
 }
 
 static int
-redis_put(const struct options *o, struct via_conn *c, const char *channel,
-    const char *payload, size_t len)
+redis_publish(struct via_conn *c, const char *name, const void *data, size_t len)
 {
-	char name[512], *command;
-	const char *argv[] = {"PUBLISH", name, payload};
-	size_t lens[] = {7, 0, len};
+	const char *argv[] = {"PUBLISH", name, data};
+	size_t lens[] = {7, strlen(name), len};
+	char *command;
 	long long n;
 	int r;
 
-	lens[1] = (size_t)snprintf(name, sizeof(name), "%s%s", o->prefix, channel);
-	if (lens[1] >= sizeof(name))
-		return -ENOMEM;
 	n = redisFormatCommandArgv(&command, 3, argv, lens);
 	if (n < 0)
 		return -ENOMEM;
 	r = buf_add(&c->out, command, (size_t)n);
 	redisFreeCommand(command);
 	return r;
+}
+
+static int
+redis_put(const struct options *o, struct via_conn *c, const char *channel,
+    const char *payload, size_t len)
+{
+	char name[512];
+	int n = snprintf(name, sizeof(name), "%s%s", o->prefix, channel);
+
+	if (n < 0 || (size_t)n >= sizeof(name))
+		return -ENOMEM;
+	return redis_publish(c, name, payload, len);
 }
 
 /* Each answer is a line: how many heard it, or an error. */
@@ -132,6 +140,35 @@ static long
 redis_answers(struct via_conn *c)
 {
 	return line_answers(c, ":");
+}
+
+/* -- emitter: what @socket.io/redis-emitter publishes for an event to all ------- */
+
+static int
+emitter_put(const struct options *o, struct via_conn *c, const char *channel,
+    const char *payload, size_t len)
+{
+	/* MessagePack: ["emitter", {type: 2, data: ["m", [STRING]], nsp: "/"},
+	 * {rooms: [], except: [], flags: {}}]; the string is our payload's. */
+	static const char head[] = "\x93\xa7"
+				   "emitter\x83\xa4type\x02\xa4"
+				   "data\x92\xa1m\x91\xdb";
+	static const char rest[] = "\xa3nsp\xa1/\x83\xa5rooms\x90\xa6"
+				   "except\x90\xa5"
+				   "flags\x80";
+	uint32_t n = (uint32_t)len - 4; /* without [" and "] */
+	uint8_t size[4] = {
+	    (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n};
+	struct buf body = {0};
+	int r = -ENOMEM;
+
+	if (buf_add(&body, head, sizeof(head) - 1) == 0 &&
+	    buf_add(&body, size, sizeof(size)) == 0 &&
+	    buf_add(&body, payload + 2, n) == 0 &&
+	    buf_add(&body, rest, sizeof(rest) - 1) == 0)
+		r = redis_publish(c, "socket.io#/#", body.data, body.len);
+	free(body.data);
+	return r;
 }
 
 /* -- control: one JSON object a line ------------------------------------------- */
@@ -219,8 +256,9 @@ http_prepare(const struct options *o, struct via_conn *c)
 	return 0;
 }
 
+/* Take one whole answer from the front. Returns its length, 0: not whole. */
 static long
-http_answers(struct via_conn *c)
+http_answer(const struct via_conn *c, bool *ret_good)
 {
 	const char *head = (const char *)c->in.data, *end, *length;
 	size_t body = 0, head_len;
@@ -234,12 +272,51 @@ http_answers(struct via_conn *c)
 			body = strtoul(length + 17, NULL, 10);
 	if (c->in.len - head_len < body)
 		return 0;
-	if (head_len > 12 && memcmp(head + 9, "200", 3) == 0)
+	*ret_good = head_len > 12 && head[9] == '2';
+	return (long)(head_len + body);
+}
+
+static long
+http_answers(struct via_conn *c)
+{
+	bool good;
+	long n = http_answer(c, &good);
+
+	if (n == 0)
+		return 0;
+	if (good)
 		c->acked += c->asked;
 	else
 		c->errors += c->asked;
 	c->asked = 0;
-	return (long)(head_len + body);
+	return n;
+}
+
+/* -- post: POST /pub/CHANNEL, one message each, pipelined: nchan and its like --- */
+
+static int
+post_put(const struct options *o, struct via_conn *c, const char *channel,
+    const char *payload, size_t len)
+{
+	if (buf_print(&c->out,
+		"POST /pub/%s HTTP/1.1\r\nHost: bench\r\nContent-Type: text/plain\r\n"
+		"Content-Length: %zu\r\n\r\n",
+		channel, len) < 0)
+		return -ENOMEM;
+	return buf_add(&c->out, payload, len);
+}
+
+static long
+post_answers(struct via_conn *c)
+{
+	bool good;
+	long n = http_answer(c, &good);
+
+	if (n > 0 && good)
+		c->acked++;
+	else if (n > 0)
+		c->errors++;
+	return n;
 }
 
 /* -- client: a wscast.v1 client publishes -------------------------------------- */
@@ -371,8 +448,10 @@ floor_answers(struct via_conn *c)
 
 static const struct via vias[] = {
     {"redis", false, redis_open, redis_put, NULL, redis_answers},
+    {"emitter", false, redis_open, emitter_put, NULL, redis_answers},
     {"control", false, control_open, control_put, NULL, control_answers},
     {"http", false, http_open, http_put, http_prepare, http_answers},
+    {"post", false, http_open, post_put, NULL, post_answers},
     {"client", false, client_open, client_put, NULL, client_answers},
     {"floor", true, floor_open, floor_put, NULL, floor_answers},
 };
