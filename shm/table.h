@@ -115,7 +115,7 @@ struct out {
 	uint32_t tx_begin; /* value of tx when its first byte went out */
 	uint32_t len;      /* bytes below */
 	uint32_t begun;    /* 1 once tx_begin counts */
-	uint32_t spare;
+	uint32_t pong;     /* 1: one Pong, which a newer may replace */
 	uint8_t bytes[];
 };
 

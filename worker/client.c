@@ -545,10 +545,6 @@ client_flushed(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
 
-	if (s->flags & SLOT_PEER_CLOSED) {
-		client_close(w, slot, CLIENT_END_PEER);
-		return;
-	}
 	if (!(s->flags & (SLOT_HANGUP | SLOT_DEAF)))
 		return; /* its Close frame is still to come */
 	/* Nothing that it may say counts any more. Let it read to the end all the same:

@@ -399,8 +399,8 @@ private_link(struct worker *w, struct slot *s, arena_ref ref, struct out *o)
 	s->out_bytes += o->len;
 }
 
-int
-out_private(struct worker *w, uint32_t slot, const void *buf, size_t len)
+static int
+private_add(struct worker *w, uint32_t slot, const void *buf, size_t len, bool pong)
 {
 	struct slot *s = worker_slot(w, slot);
 	uint64_t cursor = out_cursor(w, slot);
@@ -415,7 +415,7 @@ out_private(struct worker *w, uint32_t slot, const void *buf, size_t len)
 	if (ref == 0)
 		return -ENOBUFS;
 	o = arena_at(w->arena, ref);
-	*o = (struct out){.len = (uint32_t)len};
+	*o = (struct out){.len = (uint32_t)len, .pong = pong};
 	memcpy(o->bytes, buf, len);
 	if (w->place != 0)
 		o->at = (uint32_t)w->place;
@@ -427,6 +427,32 @@ out_private(struct worker *w, uint32_t slot, const void *buf, size_t len)
 	if (!(s->flags & SLOT_LAGGING))
 		flush_and_note(w, slot);
 	return 0;
+}
+
+int
+out_private(struct worker *w, uint32_t slot, const void *buf, size_t len)
+{
+	return private_add(w, slot, buf, len, false);
+}
+
+int
+out_pong(struct worker *w, uint32_t slot, const void *buf, size_t len)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	for (arena_ref *at = &s->out, ref; (ref = *at) != 0;) {
+		struct out *o = arena_at(w->arena, ref);
+
+		if (!o->pong || o->begun) {
+			at = &o->next;
+			continue;
+		}
+		s->out_bytes -= o->len;
+		*at = o->next;
+		atomic_signal_fence(memory_order_seq_cst); /* as private_unlink() */
+		arena_free(w->arena, ref);
+	}
+	return private_add(w, slot, buf, len, true);
 }
 
 int

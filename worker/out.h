@@ -25,6 +25,11 @@
 int out_private(struct worker *w, uint32_t slot, const void *buf, size_t len)
     __attribute__((warn_unused_result));
 
+/* Queue one Pong (a whole frame). It takes the place of one that was queued so, and of
+ * which nothing has been sent. Returns as out_private() does. */
+int out_pong(struct worker *w, uint32_t slot, const void *buf, size_t len)
+    __attribute__((warn_unused_result));
+
 /* The socket is writable again: send what is due, in bounded slices. */
 void out_writable(struct worker *w, uint32_t slot);
 

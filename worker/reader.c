@@ -28,21 +28,26 @@ struct reader {
 	size_t in_len;
 	uint64_t fed, accounted;
 	bool in_frame, in_message;
-	bool frame_fin, frame_control;
-	bool half_code; /* a Close frame of one byte: wslay takes it for none */
-	bool scratch_full;
+	bool frame_fin;
+	enum opcode frame_op;
+	bool close_whole; /* a Close frame has come: its payload's length and code */
+	size_t close_len;
+	uint8_t close_code[2];
 };
+
+#define PONG_MAX (2 + FRAME_CONTROL_MAX)
+#define PONGS_MAX (32 * PONG_MAX)
 
 struct readers {
 	struct worker *w;
 	struct reader *spare;
 	unsigned nspare, nbusy;
-	uint8_t *buffer;  /* READER_BUFFER */
-	uint8_t *scratch; /* control frames that wslay answers with */
-	size_t scratch_len;
+	uint8_t *buffer; /* READER_BUFFER */
+	/* Pongs that are due: those to Pings one right behind the other go as one. */
+	uint8_t pongs[PONGS_MAX];
+	size_t pongs_len;
+	size_t last_pong; /* where the newest begins */
 };
-
-#define SCRATCH_MAX OUT_PRIVATE_MAX
 
 /* ---- wslay's callbacks ---- */
 
@@ -64,20 +69,12 @@ on_recv(wslay_event_context_ptr ctx, uint8_t *buf, size_t len, int flags, void *
 	return (ssize_t)len;
 }
 
+/* wslay's own answers are not sent: it would put a Pong behind the answer to a message
+ * that came after the Ping, and it takes some good close codes for bad ones. */
 static ssize_t
 on_send(
     wslay_event_context_ptr ctx, const uint8_t *buf, size_t len, int flags, void *data)
 {
-	struct reader *r = data;
-	struct readers *rs = r->w->readers;
-
-	if (rs->scratch_len + len > SCRATCH_MAX) {
-		r->scratch_full = true;
-		wslay_event_set_error(ctx, WSLAY_ERR_CALLBACK_FAILURE);
-		return -1;
-	}
-	memcpy(rs->scratch + rs->scratch_len, buf, len);
-	rs->scratch_len += len;
 	return (ssize_t)len;
 }
 
@@ -99,9 +96,8 @@ on_frame_start(wslay_event_context_ptr ctx,
 
 	r->in_frame = true;
 	r->frame_fin = arg->fin;
-	r->frame_control = wslay_is_ctrl_frame(arg->opcode);
-	r->half_code =
-	    arg->opcode == WSLAY_CONNECTION_CLOSE && arg->payload_length == 1;
+	r->frame_op = (enum opcode)arg->opcode;
+	r->close_len = 0;
 	r->accounted += head_len(arg->payload_length);
 }
 
@@ -112,6 +108,11 @@ on_frame_chunk(wslay_event_context_ptr ctx,
 	struct reader *r = data;
 
 	r->accounted += arg->data_length;
+	if (r->frame_op != OPCODE_CLOSE)
+		return;
+	for (size_t i = 0; i < arg->data_length; i++, r->close_len++)
+		if (r->close_len < sizeof(r->close_code))
+			r->close_code[r->close_len] = arg->data[i];
 }
 
 static void
@@ -120,8 +121,45 @@ on_frame_end(wslay_event_context_ptr ctx, void *data)
 	struct reader *r = data;
 
 	r->in_frame = false;
-	if (!r->frame_control)
+	r->close_whole = r->frame_op == OPCODE_CLOSE;
+	if (!wslay_is_ctrl_frame(r->frame_op))
 		r->in_message = !r->frame_fin;
+}
+
+/*
+ * Send the Pongs that are due. Only the newest goes where others wait already: RFC 6455
+ * §5.5.3 has it that a client which does not read costs one, not all that it asked for.
+ */
+static void
+send_pongs(struct worker *w, uint32_t slot)
+{
+	struct readers *rs = w->readers;
+	size_t len = rs->pongs_len;
+	int r = 0;
+
+	rs->pongs_len = 0;
+	if (len == 0 || slot_state(worker_slot(w, slot)) != SLOT_OPEN)
+		return;
+	if (out_lagging(w, slot))
+		r = out_pong(w, slot, rs->pongs + rs->last_pong, len - rs->last_pong);
+	else
+		r = out_private(w, slot, rs->pongs, len);
+	if (r < 0)
+		client_close(w, slot, CLIENT_END_LIMIT);
+}
+
+static void
+add_pong(struct worker *w, uint32_t slot, const uint8_t *payload, size_t len)
+{
+	struct readers *rs = w->readers;
+
+	if (rs->pongs_len + PONG_MAX > PONGS_MAX)
+		send_pongs(w, slot);
+	rs->last_pong = rs->pongs_len;
+	rs->pongs_len += frame_head(OPCODE_PONG, len, rs->pongs + rs->pongs_len);
+	if (len > 0)
+		memcpy(rs->pongs + rs->pongs_len, payload, len);
+	rs->pongs_len += len;
 }
 
 static void
@@ -134,11 +172,18 @@ on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg
 
 	if (!r->in_message)
 		r->since = w->tick;
-	if (!wslay_is_ctrl_frame(arg->opcode) && slot_state(s) == SLOT_OPEN) {
+	if (arg->opcode == WSLAY_PING) {
+		add_pong(w, r->slot, arg->msg, arg->msg_length);
+	} else if (!wslay_is_ctrl_frame(arg->opcode) && slot_state(s) == SLOT_OPEN) {
+		send_pongs(w, r->slot); /* what is said first is answered first */
 		s->received++;
 		page_add(w->page, PAGE_received, 1);
-		session_message(
-		    w, r->slot, (enum opcode)arg->opcode, arg->msg, arg->msg_length);
+		if (arg->msg_length > w->settings->max_message_size)
+			client_end(w, r->slot, CLIENT_END_LIMIT,
+			    WSLAY_CODE_MESSAGE_TOO_BIG, "");
+		else
+			session_message(w, r->slot, (enum opcode)arg->opcode, arg->msg,
+			    arg->msg_length);
 	}
 	/* Closed by what it said: nothing further of it is looked at. */
 	if (slot_state(s) == SLOT_FREE || (s->flags & SLOT_DEAF))
@@ -175,8 +220,6 @@ reader_new(struct worker *w)
 		free(r);
 		return NULL;
 	}
-	wslay_event_config_set_max_recv_msg_length(
-	    r->ctx, w->settings->max_message_size);
 	return r;
 }
 
@@ -201,7 +244,12 @@ reader_take(struct worker *w, uint32_t slot)
 	r->slot = slot;
 	r->since = w->tick;
 	r->fed = r->accounted = 0;
-	r->in_frame = r->in_message = false;
+	r->in_frame = r->in_message = r->close_whole = false;
+	/* wslay holds control frames to it, too; on_message() to the letter. */
+	wslay_event_config_set_max_recv_msg_length(
+	    r->ctx, w->settings->max_message_size < FRAME_CONTROL_MAX
+			? FRAME_CONTROL_MAX
+			: w->settings->max_message_size);
 	client_set_reader(w, slot, r);
 	return r;
 }
@@ -272,61 +320,42 @@ deafen(struct worker *w, uint32_t slot)
 	worker_slot(w, slot)->flags |= SLOT_DEAF;
 }
 
+/* How to answer the peer's Close frame. RFC 6455 §5.5.1, §7.4 */
+static uint16_t
+close_answer(const struct reader *r)
+{
+	uint16_t code = (uint16_t)(r->close_code[0] << 8 | r->close_code[1]);
+
+	if (r->close_len == 0)
+		return WSLAY_CODE_NORMAL_CLOSURE;
+	return r->close_len >= sizeof(r->close_code) && frame_close_code_ok(code)
+		   ? code
+		   : WSLAY_CODE_PROTOCOL_ERROR;
+}
+
 /* The peer broke the protocol, or closes: close, too. */
 static void
 close_after(struct worker *w, struct reader *r)
 {
 	struct slot *s = worker_slot(w, r->slot);
 	uint16_t code = wslay_event_get_status_code_sent(r->ctx);
+	enum client_end why = CLIENT_END_PROTOCOL;
 
-	if (wslay_event_get_close_received(r->ctx)) {
-		s->flags |= SLOT_PEER_CLOSED | SLOT_DEAF;
-		if (code < 1000 || code == WSLAY_CODE_NO_STATUS_RCVD ||
-		    code == WSLAY_CODE_ABNORMAL_CLOSURE)
-			code = r->half_code ? WSLAY_CODE_PROTOCOL_ERROR
-					    : WSLAY_CODE_NORMAL_CLOSURE;
-		if (slot_state(s) == SLOT_OPEN)
-			client_end(w, r->slot, CLIENT_END_PEER, code, "");
-		else if (!out_lagging(w, r->slot)) /* ours was sent before */
-			client_close(w, r->slot, CLIENT_END_PEER);
-		return;
-	}
 	deafen(w, r->slot);
-	if (code < 1000 || code == WSLAY_CODE_NO_STATUS_RCVD ||
-	    code == WSLAY_CODE_ABNORMAL_CLOSURE)
+	if (r->close_whole) {
+		s->flags |= SLOT_PEER_CLOSED;
+		code = close_answer(r);
+		if (code != WSLAY_CODE_PROTOCOL_ERROR)
+			why = CLIENT_END_PEER;
+	} else if (code == WSLAY_CODE_MESSAGE_TOO_BIG) {
+		why = CLIENT_END_LIMIT;
+	} else if (code != WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA) {
 		code = WSLAY_CODE_PROTOCOL_ERROR;
-	client_end(w, r->slot,
-	    code == WSLAY_CODE_MESSAGE_TOO_BIG ? CLIENT_END_LIMIT : CLIENT_END_PROTOCOL,
-	    code, "");
-}
-
-/* Bytes of pongs before the Close frame, if there is one. */
-static size_t
-pongs_len(const uint8_t *buf, size_t len)
-{
-	size_t at = 0;
-
-	while (at < len && (buf[at] & 0x0f) != OPCODE_CLOSE)
-		at += 2 + (size_t)buf[at + 1];
-	return at;
-}
-
-/* Pongs go as they are; a Close frame we make ourselves, in its place in the stream. */
-static void
-answer(struct worker *w, struct reader *r)
-{
-	struct readers *rs = w->readers;
-	size_t len;
-
-	rs->scratch_len = 0;
-	r->scratch_full = false;
-	if (wslay_event_want_write(r->ctx))
-		(void)wslay_event_send(r->ctx);
-	len = pongs_len(rs->scratch, rs->scratch_len);
-	if (r->scratch_full ||
-	    (len > 0 && slot_state(worker_slot(w, r->slot)) == SLOT_OPEN &&
-		out_private(w, r->slot, rs->scratch, len) < 0))
-		client_close(w, r->slot, CLIENT_END_LIMIT);
+	}
+	if (slot_state(s) == SLOT_OPEN)
+		client_end(w, r->slot, why, code, "");
+	else if (s->out == 0 && !out_lagging(w, r->slot)) /* ours was sent before */
+		client_flushed(w, r->slot);
 }
 
 static void
@@ -339,10 +368,12 @@ feed(struct worker *w, struct reader *r, const uint8_t *buf, size_t len)
 	r->in = buf;
 	r->in_len = len;
 	result = wslay_event_recv(r->ctx);
-	if (result != WSLAY_ERR_NOMEM)
-		answer(w, r);
+	send_pongs(w, slot);
 	if (slot_state(s) == SLOT_FREE)
 		return; /* reader_drop() comes */
+	/* Nothing is sent: it empties wslay's queue, and says why it stopped. */
+	if (result != WSLAY_ERR_NOMEM && wslay_event_want_write(r->ctx))
+		(void)wslay_event_send(r->ctx);
 	if (result == WSLAY_ERR_NOMEM) {
 		deafen(w, slot);
 		client_end(w, slot, CLIENT_END_LIMIT, 1013, "out of memory");
@@ -418,8 +449,7 @@ readers_new(struct worker *w, struct readers **ret)
 		return -ENOMEM;
 	rs->w = w;
 	rs->buffer = malloc(READER_BUFFER);
-	rs->scratch = malloc(SCRATCH_MAX);
-	if (rs->buffer == NULL || rs->scratch == NULL) {
+	if (rs->buffer == NULL) {
 		readers_free(rs);
 		return -ENOMEM;
 	}
@@ -439,6 +469,5 @@ readers_free(struct readers *rs)
 		reader_free(r);
 	}
 	free(rs->buffer);
-	free(rs->scratch);
 	free(rs);
 }
