@@ -54,6 +54,7 @@ struct settings {
 	uint32_t max_connections, max_connections_per_ip, max_handshakes_per_second;
 	char *origins, *trusted_proxies; /* lists, separated by one blank */
 	char *demo;                      /* path of the demo page; empty = off */
+	bool echo;                       /* /echo is served: for conformance suites */
 	/* [limits] */
 	uint32_t max_message_size, message_rate;
 	uint32_t message_burst; /* 0 = as many as message_rate */

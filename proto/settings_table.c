@@ -152,6 +152,11 @@ const struct setting settings_table[] = {
 	.type = SETTING_STRING,
 	.fallback = "",
 	IN_SETTINGS(demo)},
+    {.section = "server",
+	.key = "echo",
+	.type = SETTING_BOOL,
+	.fallback = "no",
+	IN_SETTINGS(echo)},
 
     {.section = "limits",
 	.key = "max_message_size",

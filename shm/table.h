@@ -44,6 +44,7 @@ enum slot_proto {
 	PROTO_NONE = 0, /* before the handshake; a reply that is no upgrade */
 	PROTO_RAW = 1,
 	PROTO_V1 = 2,
+	PROTO_ECHO = 3, /* no channels: each message goes back as it came */
 };
 
 enum slot_flag {

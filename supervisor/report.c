@@ -191,9 +191,10 @@ address_text(const struct slot *s)
 static const char *
 proto_name(const struct slot *s)
 {
-	return s->proto == PROTO_V1    ? "wscast.v1"
-	       : s->proto == PROTO_RAW ? "raw"
-				       : "http";
+	return s->proto == PROTO_V1     ? "wscast.v1"
+	       : s->proto == PROTO_RAW  ? "raw"
+	       : s->proto == PROTO_ECHO ? "echo"
+					: "http";
 }
 
 static const char *

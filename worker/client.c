@@ -329,6 +329,8 @@ client_want_write(struct worker *w, uint32_t slot, bool on)
 
 	if (slot_state(s) == SLOT_FREE)
 		return;
+	if (s->proto == PROTO_ECHO && !on) /* on_readable() may have stopped it */
+		events = EV_READ;
 	set_events(w, slot, events | (on ? EV_WRITE : 0));
 	/* A write deadline may come before the next ping would look for it. */
 	if (on && slot_state(s) == SLOT_OPEN &&
@@ -343,7 +345,8 @@ on_readable(struct worker *w, uint32_t slot)
 {
 	const struct slot *s = worker_slot(w, slot);
 
-	if (w->clients->finishing && client_reader(w, slot) == NULL)
+	if ((w->clients->finishing && client_reader(w, slot) == NULL) ||
+	    (s->proto == PROTO_ECHO && (s->flags & SLOT_LAGGING)))
 		set_events(w, slot, get_events(w, slot) & EV_WRITE);
 	else if (slot_state(s) == SLOT_HANDSHAKE || (s->flags & SLOT_REQUEST))
 		handshake_readable(w, slot);

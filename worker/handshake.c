@@ -232,10 +232,12 @@ subscribe_all(struct worker *w, uint32_t slot, const struct http_request *q)
 /* Queue the upgrade's answer, and what the protocol says first, as one: there is no
  * moment at which a successor finds the one without the other. Returns 0 or -errno. */
 static int
-queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q, bool v1)
+queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q,
+    enum slot_proto proto)
 {
 	char reply[HTTP_REPLY_MAX + SESSION_HELLO_MAX];
-	ptrdiff_t len = http_upgrade_reply(q, v1 ? "wscast.v1" : NULL, NULL, reply);
+	ptrdiff_t len =
+	    http_upgrade_reply(q, proto == PROTO_V1 ? "wscast.v1" : NULL, NULL, reply);
 
 	if (len < 0)
 		return (int)len;
@@ -250,23 +252,24 @@ queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q, boo
  *   answer queued -> SLOT_OPEN -> subscribed -> request consumed -> flag cleared
  */
 static void
-open_socket(struct worker *w, uint32_t slot, const struct http_request *q, bool v1,
-    bool may_publish)
+open_socket(struct worker *w, uint32_t slot, const struct http_request *q,
+    enum slot_proto proto, bool may_publish)
 {
 	struct slot *s = worker_slot(w, slot);
 
-	s->proto = v1 ? PROTO_V1 : PROTO_RAW;
-	s->dialect = v1 ? DIALECT_V1 : DIALECT_RAW;
-	if (!v1 && may_publish)
+	s->proto = (uint8_t)proto;
+	s->dialect = proto == PROTO_V1 ? DIALECT_V1 : DIALECT_RAW;
+	if (proto == PROTO_RAW && may_publish)
 		s->flags |= SLOT_TEXT_PUBLISH;
 	s->flags |= SLOT_REQUEST;
-	if (!is_answered(s) && queue_upgrade(w, slot, q, v1) < 0)
+	if (!is_answered(s) && queue_upgrade(w, slot, q, proto) < 0)
 		client_close(w, slot, CLIENT_END_LIMIT);
 	if (slot_state(s) == SLOT_HANDSHAKE) {
 		client_opened(w, slot);
 		slot_set_state(s, SLOT_OPEN);
 	}
-	subscribe_all(w, slot, q);
+	if (proto != PROTO_ECHO)
+		subscribe_all(w, slot, q);
 	consume(w, slot, q->len);
 }
 
@@ -284,20 +287,36 @@ serve_socket(struct worker *w, uint32_t slot, const struct http_request *q)
 {
 	struct slot *s = worker_slot(w, slot);
 	bool v1 = offers_v1(q), may_publish;
+	enum slot_proto proto = v1 ? PROTO_V1 : PROTO_RAW;
 	struct http_fault f;
 
 	if (slot_state(s) != SLOT_HANDSHAKE || is_answered(s)) {
 		/* A predecessor has let it in: the settings that held then hold. */
 		if (!check_channels(w, q, v1, &may_publish, &f))
 			may_publish = false;
-		open_socket(w, slot, q, v1, may_publish);
+		open_socket(w, slot, q, proto, may_publish);
 		return;
 	}
 	note_address(w, s, q);
 	if (!check_upgrade(w, q, &f) || !check_channels(w, q, v1, &may_publish, &f))
 		refuse(w, slot, &f, q->len);
 	else
-		open_socket(w, slot, q, v1, may_publish);
+		open_socket(w, slot, q, proto, may_publish);
+}
+
+static void
+serve_echo(struct worker *w, uint32_t slot, const struct http_request *q)
+{
+	struct slot *s = worker_slot(w, slot);
+	bool fresh = slot_state(s) == SLOT_HANDSHAKE && !is_answered(s);
+	struct http_fault f;
+
+	if (fresh)
+		note_address(w, s, q);
+	if (fresh && !check_upgrade(w, q, &f))
+		refuse(w, slot, &f, q->len);
+	else
+		open_socket(w, slot, q, PROTO_ECHO, false);
 }
 
 static void
@@ -366,6 +385,8 @@ serve_request(struct worker *w, uint32_t slot, const struct http_request *q)
 	if (slice_is(q->path, "/ws") ||
 	    (q->path.len >= 4 && memcmp(q->path.p, "/ws/", 4) == 0))
 		serve_socket(w, slot, q);
+	else if (w->settings->echo && slice_is(q->path, "/echo"))
+		serve_echo(w, slot, q);
 	else if (slice_is(q->path, "/health"))
 		reply_json(w, slot, q, 200, "{\"status\":\"ok\"}\n");
 	else if (slice_is(q->path, "/ready"))

@@ -7,14 +7,16 @@
 #include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/out.h"
+#include "worker/reader.h"
 #include "worker/side.h"
 
 /* Each may be a built frame, and the next is asked for before it is known to fit. */
 #define OUT_IOV (SIDE_FRAMES - 1)
-#define OUT_FRAMES 256            /* frames in one send */
-#define OUT_SEND_MAX (256u << 10) /* bytes in one send, but for a longer frame */
-#define OUT_SENDS 4               /* sends for one connection in one go */
-#define OUT_SCAN 65536            /* records looked at in one go */
+#define OUT_FRAMES 256                  /* frames in one send */
+#define OUT_SEND_MAX (256u << 10)       /* bytes in one send, but for a longer frame */
+#define OUT_SENDS 4                     /* sends for one connection in one go */
+#define OUT_SCAN 65536                  /* records looked at in one go */
+#define OUT_BLOCK_MAX ((1u << 20) - 64) /* bytes of a private frame in one block */
 
 enum flush {
 	FLUSH_DONE,    /* all that is due was sent */
@@ -380,23 +382,64 @@ out_records(struct worker *w, uint32_t slot, uint64_t number, uint64_t end)
 	}
 }
 
-/* Behind those of the same place, and never before one that has begun. */
+/* Behind those of the same place, and never before one that has begun. first to last:
+ * a list of blocks for the same place. */
 static void
-private_link(struct worker *w, struct slot *s, arena_ref ref, struct out *o)
+private_link(struct worker *w, struct slot *s, arena_ref first, struct out *last)
 {
 	arena_ref *at = &s->out;
 
 	while (*at != 0) {
 		struct out *next = arena_at(w->arena, *at);
 
-		if (!next->begun && (int32_t)(next->at - o->at) > 0)
+		if (!next->begun && (int32_t)(next->at - last->at) > 0)
 			break;
 		at = &next->next;
 	}
-	o->next = *at;
+	last->next = *at;
 	atomic_signal_fence(memory_order_seq_cst); /* whole before it is linked */
-	*at = ref;
-	s->out_bytes += o->len;
+	*at = first;
+}
+
+/* A list of blocks like head that hold buf; only /echo needs more than one. Returns its
+ * first, and the last in *ret_last, or 0 when the arena has no room. */
+static arena_ref
+private_blocks(struct worker *w, const uint8_t *buf, size_t len, struct out *head,
+    struct out **ret_last)
+{
+	arena_ref first = 0, ref, *at = &first;
+
+	do {
+		size_t n = len < OUT_BLOCK_MAX ? len : OUT_BLOCK_MAX;
+
+		ref = arena_alloc(w->arena, sizeof(*head) + n);
+		if (ref == 0)
+			break;
+		*ret_last = arena_at(w->arena, ref);
+		head->len = (uint32_t)n;
+		**ret_last = *head;
+		memcpy((*ret_last)->bytes, buf, n);
+		*at = ref;
+		at = &(*ret_last)->next;
+		buf += n;
+		len -= n;
+	} while (len > 0);
+	while (ref == 0 && first != 0) {
+		arena_ref next = ((struct out *)arena_at(w->arena, first))->next;
+
+		arena_free(w->arena, first);
+		first = next;
+	}
+	return first;
+}
+
+static size_t
+private_max(const struct worker *w, const struct slot *s)
+{
+	if (s->proto != PROTO_ECHO)
+		return OUT_PRIVATE_MAX;
+	/* It is not read from while something waits: the answers to one read. */
+	return w->settings->max_message_size + 2 * READER_BUFFER;
 }
 
 static int
@@ -404,26 +447,25 @@ private_add(struct worker *w, uint32_t slot, const void *buf, size_t len, bool p
 {
 	struct slot *s = worker_slot(w, slot);
 	uint64_t cursor = out_cursor(w, slot);
-	arena_ref ref;
-	struct out *o;
+	struct out head = {.pong = pong}, *last;
+	size_t max = private_max(w, s);
+	arena_ref first;
 
 	if (slot_state(s) == SLOT_FREE)
 		return 0;
-	if (len > OUT_PRIVATE_MAX || s->out_bytes + len > OUT_PRIVATE_MAX)
+	if (len > max || s->out_bytes + len > max)
 		return -ENOBUFS;
-	ref = arena_alloc(w->arena, sizeof(*o) + len);
-	if (ref == 0)
-		return -ENOBUFS;
-	o = arena_at(w->arena, ref);
-	*o = (struct out){.len = (uint32_t)len, .pong = pong};
-	memcpy(o->bytes, buf, len);
 	if (w->place != 0)
-		o->at = (uint32_t)w->place;
+		head.at = (uint32_t)w->place;
 	else
-		o->at = (uint32_t)(cursor > w->done ? cursor : w->done);
+		head.at = (uint32_t)(cursor > w->done ? cursor : w->done);
+	first = private_blocks(w, buf, len, &head, &last);
+	if (first == 0)
+		return -ENOBUFS;
 	if (!(s->flags & SLOT_LAGGING))
 		slot_set_pos(s, (uint32_t)cursor, slot_tx(s));
-	private_link(w, s, ref, o);
+	private_link(w, s, first, last);
+	s->out_bytes += (uint32_t)len;
 	if (!(s->flags & SLOT_LAGGING))
 		flush_and_note(w, slot);
 	return 0;

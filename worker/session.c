@@ -90,7 +90,9 @@ session_message(
 		client_end(w, slot, CLIENT_END_LIMIT, 4429, "too many messages");
 		return;
 	}
-	if (s->proto == PROTO_RAW)
+	if (s->proto == PROTO_ECHO)
+		session_echo_message(w, slot, op, buf, len);
+	else if (s->proto == PROTO_RAW)
 		session_raw_message(w, slot, op, buf, len);
 	else if (op == OPCODE_TEXT)
 		session_v1_message(w, slot, buf, len);

@@ -53,6 +53,9 @@ void session_raw_message(
 void session_raw_refused(struct worker *w, uint32_t slot, int err);
 void session_raw_published(struct worker *w, uint32_t slot, int err);
 
+void session_echo_message(
+    struct worker *w, uint32_t slot, enum opcode op, const uint8_t *buf, size_t len);
+
 size_t session_v1_hello(struct worker *w, uint32_t slot, uint8_t *out);
 void session_v1_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms);
 void session_v1_message(
