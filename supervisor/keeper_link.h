@@ -27,8 +27,10 @@ struct keeper_link {
 	pid_t group; /* the first keeper's pid, and so the process group of all three */
 	pid_t keeper, serving; /* keeper: checked; serving: for people only */
 	bool healthy, ever_healthy;
+	bool used;           /* its maps were another keeper's: to be made anew */
 	bool waits_for_room; /* its uplink is not read while the publisher is blocked */
 	unsigned delay_ms;   /* before the next launch */
+	unsigned backoffs;   /* that its keeper told of since it was healthy */
 	uint64_t restarts, healthy_count, stuck;
 
 	/* watch.c: the page as it was when it was last seen to move */

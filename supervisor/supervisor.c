@@ -207,11 +207,13 @@ on_deadline(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct supervisor *s = container_of(t, struct supervisor, deadline);
 
+	/* Their sockets say end of file at once, unless something is very wrong. */
+	if (t->repeat > 0.) {
+		ev_break(loop, EVBREAK_ALL);
+		return;
+	}
 	log_warning(0, "some workers did not stop in time: killing them");
 	workers_kill(s->workers);
-	/* Their sockets say end of file in a moment; unless something is very wrong. */
-	if (workers_gone(s->workers) || t->repeat > 0.)
-		ev_break(loop, EVBREAK_ALL);
 	ev_timer_set(t, 2., 2.);
 	ev_timer_start(loop, t);
 }

@@ -24,6 +24,7 @@
 #define UPSTREAM_MIN (1u << 20)
 #define CONTROL_BATCH 32 /* messages read in one turn */
 #define DELAY_MIN_MS 100
+#define BACKOFFS_MAX 6 /* about 6 s */
 #define DELAY_MAX_MS 10000
 
 /* ---- CPUs ---- */
@@ -132,10 +133,58 @@ choose_sizes(struct workers *w, const struct settings *settings)
 	w->arena_len = (64u << 20) + (n * 512 + (1u << 20)) / (1u << 20) * (1u << 20);
 }
 
+static void
+close_fd(int *fd)
+{
+	if (*fd >= 0)
+		(void)close(*fd);
+	*fd = -1;
+}
+
+/* A page to begin with. Of a former one the counters are taken over, and nothing else:
+ * whoever wrote it may have been out of its mind. */
+static int
+page_renew(struct keeper_link *k)
+{
+	struct page *page;
+	int fd, r = page_create(k->index, &page, &fd);
+
+	if (r < 0)
+		return r;
+	if (k->page != NULL) {
+		for (int c = 0; c < PAGE_connections; c++)
+			page_set(page, (enum page_counter)c,
+			    page_get(k->page, (enum page_counter)c));
+		page_close(k->page);
+		close_fd(&k->page_fd);
+	}
+	k->page = k->all->pages[k->index] = page;
+	k->page_fd = fd;
+	k->rung = 0;
+	return 0;
+}
+
+static int
+upstream_renew(struct keeper_link *k)
+{
+	uint64_t size = 8ull * k->all->s->settings->max_message_size;
+	struct upstream *up;
+	int fd, r;
+
+	r = upstream_create(
+	    power_of_two(size < UPSTREAM_MIN ? UPSTREAM_MIN : size), &up, &fd);
+	if (r < 0)
+		return r;
+	upstream_close(k->up);
+	close_fd(&k->up_fd);
+	k->up = up;
+	k->up_fd = fd;
+	return 0;
+}
+
 static int
 link_init(struct workers *w, struct keeper_link *k, unsigned index)
 {
-	uint64_t up_size = 8ull * w->s->settings->max_message_size;
 	int r;
 
 	k->all = w;
@@ -143,18 +192,11 @@ link_init(struct workers *w, struct keeper_link *k, unsigned index)
 	k->cpu = cpu_of(index, w->n);
 	k->control = k->table_fd = k->up_fd = k->wake_fd = k->doorbell_fd = -1;
 	k->delay_ms = DELAY_MIN_MS;
-	r = page_create(index, &k->page, &k->page_fd);
-	if (r < 0) {
-		k->page_fd = -1;
+	r = page_renew(k);
+	if (r == 0)
+		r = upstream_renew(k);
+	if (r < 0)
 		return r;
-	}
-	w->pages[index] = k->page;
-	up_size = up_size < UPSTREAM_MIN ? UPSTREAM_MIN : up_size;
-	r = upstream_create(power_of_two(up_size), &k->up, &k->up_fd);
-	if (r < 0) {
-		k->up_fd = -1;
-		return r;
-	}
 	if (w->copy == NULL) {
 		w->copy_len = upstream_max(k->up); /* the same for all */
 		w->copy = malloc(w->copy_len);
@@ -166,14 +208,6 @@ link_init(struct workers *w, struct keeper_link *k, unsigned index)
 	if (k->wake_fd < 0 || k->doorbell_fd < 0)
 		return -errno;
 	return 0;
-}
-
-static void
-close_fd(int *fd)
-{
-	if (*fd >= 0)
-		(void)close(*fd);
-	*fd = -1;
 }
 
 static void
@@ -305,9 +339,9 @@ keeper_ended(struct keeper_link *k)
 	}
 	ring_set_worker(s->ring, k->index, NULL);
 	registry_worker_gone(s->registry, k->index);
-	upstream_reset(k->up);
-	page_reset(k->page, ring_head(s->ring));
 	table_drop(k);
+	k->used = true;
+	page_reset(k->page, ring_head(s->ring)); /* for those who look meanwhile */
 	if (k->ever_healthy)
 		k->delay_ms = DELAY_MIN_MS;
 	log_error(0,
@@ -320,17 +354,27 @@ keeper_ended(struct keeper_link *k)
 		launch_later(k);
 }
 
-/* The sender is what the kernel says it is; the pid in the message is only a claim. */
+/* Serving processes that all die where one before them served: what it left in the maps
+ * is what kills them. Its connections are served by nobody; anew they can come back.
+ * One that never served under this keeper would not under another. */
+static void
+give_up_at_last(struct keeper_link *k)
+{
+	if (!k->ever_healthy || ++k->backoffs < BACKOFFS_MAX)
+		return;
+	log_error(0,
+	    "worker %u: no serving process can take over; its connections are given up",
+	    k->index);
+	keeper_kill_all(k);
+}
+
+/* The sender is what the kernel says it is; the pid in the message is only a claim. The
+ * keeper logs what happened: not again here. */
 static void
 on_message(struct keeper_link *k, const struct launch_msg *m, pid_t sender)
 {
 	switch (m->type) {
 	case LAUNCH_KEEPER:
-		if (k->keeper != 0 && k->keeper != sender)
-			log_warning(0,
-			    "worker %u: its keeper died, the spare (pid %d) took over; "
-			    "no connection was lost",
-			    k->index, (int)sender);
 		k->keeper = sender;
 		break;
 	case LAUNCH_SERVING:
@@ -345,6 +389,7 @@ on_message(struct keeper_link *k, const struct launch_msg *m, pid_t sender)
 		k->serving = sender;
 		k->healthy = k->ever_healthy = true;
 		k->healthy_count++;
+		k->backoffs = 0;
 		k->delay_ms = DELAY_MIN_MS;
 		log_info("worker %u serves (pid %d)", k->index, (int)sender);
 		supervisor_workers_changed(k->all->s);
@@ -353,21 +398,10 @@ on_message(struct keeper_link *k, const struct launch_msg *m, pid_t sender)
 		k->healthy = false;
 		k->serving = 0;
 		watch_begin(k);
-		if (k->all->stopping || m->arg == 0)
-			break;
-		if (WIFSIGNALED(m->arg))
-			log_warning(0, "worker %u: serving process %d was killed by %s",
-			    k->index, m->pid, strsignal(WTERMSIG(m->arg)));
-		else
-			log_warning(0, "worker %u: serving process %d ended: status %d",
-			    k->index, m->pid, WEXITSTATUS(m->arg));
 		break;
 	case LAUNCH_BACKOFF:
 		k->state = KEEPER_BACKOFF;
-		log_error(0,
-		    "worker %u: its serving processes die before they serve; the next "
-		    "starts in %d ms",
-		    k->index, m->arg);
+		give_up_at_last(k);
 		break;
 	default:
 		log_warning(0, "worker %u: unknown message %u", k->index, m->type);
@@ -464,6 +498,14 @@ try_launch(struct keeper_link *k)
 	struct workers *w = k->all;
 	int pair[2], on = 1, r;
 
+	if (k->used) {
+		r = page_renew(k);
+		if (r == 0)
+			r = upstream_renew(k);
+		if (r < 0)
+			return r;
+		k->used = false;
+	}
 	if (k->table_fd < 0) {
 		r = table_create(
 		    w->nslots, w->nchannels, w->arena_len, &k->table, &k->table_fd);
@@ -509,6 +551,7 @@ launch(struct keeper_link *k)
 	k->keeper = k->group;
 	k->state = KEEPER_RUNNING;
 	k->ever_healthy = k->healthy = false;
+	k->backoffs = 0;
 	watch_begin(k);
 	ev_io_init(&k->control_io, on_control, k->control, EV_READ);
 	ev_io_start(w->s->loop, &k->control_io);

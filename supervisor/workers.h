@@ -9,9 +9,8 @@
  * A worker is keeper, spare and serving process. When the serving process dies, the
  * keeper replaces it; that costs no connection and is not our business. When the
  * control socket says end of file, all three are gone, and with their file table every
- * connection: a new keeper gets the same page (counters go on), listeners and upstream
- * ring, but an empty table, since the slots of the old one name sockets that are
- * closed.
+ * connection: a new keeper gets the same listeners, but new maps, since nobody knows in
+ * what state the old ones are. Only the page's counters go on.
  */
 #ifndef WSCAST_SUPERVISOR_WORKERS_H
 #define WSCAST_SUPERVISOR_WORKERS_H
