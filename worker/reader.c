@@ -11,6 +11,8 @@
 #include "worker/out.h"
 #include "worker/session.h"
 
+#define HEAD_MAX 14 /* bytes of a client's frame before its payload */
+
 /*
  * One parser. wslay takes up to 4 KiB ahead of what it parses, so that the end of a
  * message is where three things hold: no frame is open, no message is open, and as many
@@ -33,6 +35,8 @@ struct reader {
 	bool close_whole; /* a Close frame has come: its payload's length and code */
 	size_t close_len;
 	uint8_t close_code[2];
+	uint8_t head[HEAD_MAX]; /* what is here of the next frame's head */
+	size_t head_have;
 };
 
 #define PONG_MAX (2 + FRAME_CONTROL_MAX)
@@ -245,6 +249,7 @@ reader_take(struct worker *w, uint32_t slot)
 	r->since = w->tick;
 	r->fed = r->accounted = 0;
 	r->in_frame = r->in_message = r->close_whole = false;
+	r->head_have = 0;
 	/* wslay holds control frames to it, too; on_message() to the letter. */
 	wslay_event_config_set_max_recv_msg_length(
 	    r->ctx, w->settings->max_message_size < FRAME_CONTROL_MAX
@@ -358,6 +363,41 @@ close_after(struct worker *w, struct reader *r)
 		client_flushed(w, r->slot);
 }
 
+/* Note what came of the next frame's head: the bytes that no frame accounts for. */
+static void
+note_head(struct reader *r, const uint8_t *buf, size_t len)
+{
+	size_t have = r->in_frame ? 0 : (size_t)(r->fed - r->accounted);
+	size_t fresh = have < len ? have : len, old;
+
+	if (have > HEAD_MAX) /* the reading was given up before its end */
+		have = fresh = 0;
+	old = have - fresh;
+	if (old > r->head_have)
+		old = r->head_have;
+	memmove(r->head, r->head + r->head_have - old, old);
+	memcpy(r->head + old, buf + len - fresh, fresh);
+	r->head_have = old + fresh;
+}
+
+/*
+ * Whether the next frame says that it will be too long. wslay tells of a frame with the
+ * first byte of its payload only, and a client that never sends one would hold a parser.
+ */
+static bool
+head_too_long(const struct worker *w, const struct reader *r)
+{
+	const uint8_t *h = r->head;
+	size_t ext = r->head_have < 2 ? 0 : (h[1] & 0x7f) == 126 ? 2 : 8;
+	uint64_t n = 0;
+
+	if (r->head_have < 2 || (h[1] & 0x7f) < 126 || r->head_have < 2 + ext)
+		return false;
+	for (size_t i = 0; i < ext; i++)
+		n = n << 8 | h[2 + i];
+	return n > w->settings->max_message_size;
+}
+
 static void
 feed(struct worker *w, struct reader *r, const uint8_t *buf, size_t len)
 {
@@ -384,7 +424,11 @@ feed(struct worker *w, struct reader *r, const uint8_t *buf, size_t len)
 		flag_clear(s, SLOT_READING);
 		return;
 	} else {
-		return;
+		note_head(r, buf, len);
+		if (!head_too_long(w, r))
+			return;
+		deafen(w, slot);
+		client_end(w, slot, CLIENT_END_LIMIT, WSLAY_CODE_MESSAGE_TOO_BIG, "");
 	}
 	if (slot_state(s) != SLOT_FREE) {
 		reader_give(w, r, false);
