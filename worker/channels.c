@@ -567,6 +567,7 @@ subscribe_live(struct worker *w, uint32_t slot, uint32_t channel,
 	bool again = slot_sub(w, s, channel) != NULL;
 	uint64_t begin = begin_of(w, slot, channel), first = begin, newest;
 	struct sub_result res = {0};
+	uint32_t corked;
 	uint8_t before;
 	int r = 0;
 
@@ -578,6 +579,7 @@ subscribe_live(struct worker *w, uint32_t slot, uint32_t channel,
 		if (r < 0)
 			return r;
 	}
+	corked = out_cork(w, slot);
 	before = slot_surgery_begin(s);
 	if (!again) {
 		r = sub_add(w, slot, channel, (uint32_t)begin);
@@ -592,6 +594,7 @@ subscribe_live(struct worker *w, uint32_t slot, uint32_t channel,
 		session_subscribed(w, slot, id, id_len, &res);
 	w->place = 0;
 	slot_surgery_end(s, before);
+	out_uncork(w, slot, corked);
 	return r;
 }
 

@@ -466,7 +466,7 @@ private_add(struct worker *w, uint32_t slot, const void *buf, size_t len, bool p
 		slot_set_pos(s, (uint32_t)cursor, slot_tx(s));
 	private_link(w, s, first, last);
 	s->out_bytes += (uint32_t)len;
-	if (!(s->flags & SLOT_LAGGING))
+	if (!(s->flags & SLOT_LAGGING) && w->corked != slot + 1)
 		flush_and_note(w, slot);
 	return 0;
 }
@@ -495,6 +495,26 @@ out_pong(struct worker *w, uint32_t slot, const void *buf, size_t len)
 		arena_free(w->arena, ref);
 	}
 	return private_add(w, slot, buf, len, true);
+}
+
+uint32_t
+out_cork(struct worker *w, uint32_t slot)
+{
+	uint32_t before = w->corked;
+
+	w->corked = slot + 1;
+	return before;
+}
+
+void
+out_uncork(struct worker *w, uint32_t slot, uint32_t before)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	w->corked = before;
+	if (before != slot + 1 && slot_state(s) != SLOT_FREE && s->out != 0 &&
+	    !(s->flags & SLOT_LAGGING))
+		flush_and_note(w, slot);
 }
 
 int

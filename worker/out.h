@@ -30,6 +30,16 @@ int out_private(struct worker *w, uint32_t slot, const void *buf, size_t len)
 int out_pong(struct worker *w, uint32_t slot, const void *buf, size_t len)
     __attribute__((warn_unused_result));
 
+/*
+ * Between the two, a connection's private frames are queued and not sent: so that who
+ * reads an answer can rely on it, whatever kills us after. Without it an answer is in
+ * the client's hands before our send() returns, and SLOT_READING, which closes the
+ * connection after a crash, is still set. They nest; out_uncork() takes what out_cork()
+ * returned, and sends.
+ */
+uint32_t out_cork(struct worker *w, uint32_t slot);
+void out_uncork(struct worker *w, uint32_t slot, uint32_t before);
+
 /* The socket is writable again: send what is due, in bounded slices. */
 void out_writable(struct worker *w, uint32_t slot);
 

@@ -454,6 +454,7 @@ reader_readable(struct worker *w, uint32_t slot)
 	struct slot *s = worker_slot(w, slot);
 	struct reader *r = client_reader(w, slot);
 	bool deaf = s->flags & SLOT_DEAF;
+	uint32_t corked;
 	ssize_t n;
 
 	/* What is thrown away needs no care. */
@@ -479,7 +480,9 @@ reader_readable(struct worker *w, uint32_t slot)
 		    w, slot, CLIENT_END_LIMIT, 1013, "too many messages at once");
 		return;
 	}
+	corked = out_cork(w, slot);
 	feed(w, r, rs->buffer, (size_t)n);
+	out_uncork(w, slot, corked);
 }
 
 /* ---- all of them ---- */

@@ -54,6 +54,9 @@ struct worker {
 	uint64_t done;
 	uint64_t
 	    place; /* where out_private() puts its bytes; 0 = behind all passed on */
+	/* The slot whose private frames are queued and not yet sent (out_cork()), + 1;
+	 * 0 = none. */
+	uint32_t corked;
 	uint32_t tick; /* of the timer wheel: TICK_MS since CLOCK_MONOTONIC's zero */
 
 	struct clients *clients;
