@@ -709,6 +709,7 @@ static void
 answer_waits(struct worker *w, uint32_t slot, uint32_t channel, int err)
 {
 	struct slot *s = worker_slot(w, slot);
+	uint32_t corked = out_cork(w, slot);
 	arena_ref *at = &s->wait;
 
 	while (*at != 0) {
@@ -739,6 +740,7 @@ answer_waits(struct worker *w, uint32_t slot, uint32_t channel, int err)
 		slot_surgery_end(s, before);
 		at = &s->wait; /* an answer may have closed it, and freed the list */
 	}
+	out_uncork(w, slot, corked);
 }
 
 /* Answer all who wait for a channel. */
@@ -865,6 +867,7 @@ on_ack(struct worker *w, const struct ring_desc *desc)
 		struct wait *wait = arena_at(w->arena, *at);
 		char id[UINT8_MAX];
 		size_t id_len = wait->id_len < sizeof(id) ? wait->id_len : sizeof(id);
+		uint32_t corked;
 		uint8_t before;
 
 		if (wait->kind != WAIT_PUBLISH || wait->cookie != desc->offset) {
@@ -872,10 +875,12 @@ on_ack(struct worker *w, const struct ring_desc *desc)
 			continue;
 		}
 		memcpy(id, wait->id, id_len);
+		corked = out_cork(w, desc->channel);
 		before = slot_surgery_begin(s);
 		wait_unlink(w, at);
 		session_published(w, desc->channel, id, id_len, -(int)desc->arg);
 		slot_surgery_end(s, before);
+		out_uncork(w, desc->channel, corked);
 		return;
 	}
 }
