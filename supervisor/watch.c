@@ -44,14 +44,25 @@ moved(struct keeper_link *k, const struct page_now *now, uint64_t now_ms)
 	return true;
 }
 
+/* Whether the feed waits for this worker's floor. */
+static bool
+in_the_way(const struct keeper_link *k)
+{
+	const struct supervisor *s = k->all->s;
+
+	return s->publisher.blocked && ring_laggard(s->ring) == k->index;
+}
+
 /* Returns why it must go, or NULL. */
 static const char *
 fault(const struct keeper_link *k, const struct page_now *now, uint64_t now_ms)
 {
+	const struct supervisor *s = k->all->s;
 	uint64_t still_ms = now_ms - k->seen_ms;
 
+	/* The record for which a quarter would be full is the one that is blocked. */
 	if (still_ms >= QUARTER_MIN_MS &&
-	    ring_distance(k->all->s->ring, k->seen_head) >= QUARTER)
+	    (ring_distance(s->ring, k->seen_head) >= QUARTER || in_the_way(k)))
 		return "a quarter of the ring passed";
 	if (still_ms < STILL_MAX_MS)
 		return NULL;
@@ -88,9 +99,7 @@ escalate(struct keeper_link *k, uint64_t now_ms)
 static void
 watch_backoff(struct keeper_link *k, uint64_t now_ms)
 {
-	const struct supervisor *s = k->all->s;
-
-	if (!s->publisher.blocked || ring_laggard(s->ring) != k->index) {
+	if (!in_the_way(k)) {
 		k->seen_ms = now_ms;
 		return;
 	}
