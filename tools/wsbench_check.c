@@ -1,9 +1,9 @@
-#include "tools/wsbench_check.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "tools/wsbench_check.h"
 
 #define PATTERN_PLACES 4093 /* prime, so that neighbours differ wherever they begin */
 

@@ -6,8 +6,6 @@
  * process is (wsbench_check.h), the others are compared with it. The clock is read
  * once for each recv() that brought something, however many messages that is.
  */
-#include "tools/wsbench_gen.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +25,7 @@
 #include <unistd.h>
 
 #include "tools/wsbench_check.h"
+#include "tools/wsbench_gen.h"
 #include "tools/wsbench_net.h"
 #include "tools/wsbench_proto.h"
 #include "tools/wsbench_wire.h"
@@ -1039,6 +1038,22 @@ gen_init(struct gen *g)
 }
 
 static void
+gen_done(struct gen *g)
+{
+	for (uint32_t i = 0; g->conns != NULL && i < g->n; i++)
+		free(g->conns[i].stash);
+	for (unsigned i = 0; g->known != NULL && i < CHECK_KNOWN; i++)
+		free(g->known[i].bytes);
+	free(g->conns);
+	free(g->orders);
+	free(g->known);
+	free(g->buffer);
+	if (g->epoll_fd >= 0)
+		(void)close(g->epoll_fd);
+	/* The sockets go with the process: one by one would take a while. */
+}
+
+static void
 pin(unsigned index)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -1060,6 +1075,7 @@ gen_main(const struct options *o, struct shared *s, unsigned index)
 	    .unsure = s->unsure + (size_t)index * o->channels,
 	    .proto = proto_find(o->protocol),
 	    .index = index,
+	    .epoll_fd = -1,
 	};
 	struct rlimit limit;
 	int r;
@@ -1073,10 +1089,10 @@ gen_main(const struct options *o, struct shared *s, unsigned index)
 	if (o->pin)
 		pin(index);
 	r = gen_init(&g);
-	if (r < 0) {
+	if (r < 0)
 		fprintf(stderr, "wsbench: generator %u: %s\n", index, strerror(-r));
-		return 1;
-	}
-	run_loop(&g);
-	return 0; /* all of it goes with the process */
+	else
+		run_loop(&g);
+	gen_done(&g);
+	return r < 0;
 }

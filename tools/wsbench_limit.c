@@ -4,8 +4,6 @@
  * take at once is waited for, so that nothing is lost: where that happens, there is no
  * floor to be seen, and the process says how often when it ends.
  */
-#include "tools/wsbench_limit.h"
-
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -27,6 +25,7 @@
 #endif
 
 #include "proto/frame.h"
+#include "tools/wsbench_limit.h"
 #include "tools/wsbench_wire.h"
 
 #define REQUEST_MAX 8192
@@ -324,7 +323,7 @@ on_client(struct floor_server *f, uint32_t i)
 	char request[REQUEST_MAX + 1];
 	ssize_t n;
 
-	if (f->fds[i] < 0)
+	if (i >= f->n || f->fds == NULL || f->fds[i] < 0)
 		return;
 	n = recv(f->fds[i], request, REQUEST_MAX, 0);
 	if (n < 0 && errno == EAGAIN)

@@ -1,5 +1,3 @@
-#include "tools/wsbench_net.h"
-
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -10,6 +8,8 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tools/wsbench_net.h"
 
 #define CONNECT_SECONDS 5
 

@@ -1,5 +1,3 @@
-#include "tools/wsbench_options.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <math.h>
@@ -12,6 +10,7 @@
 
 #include "tools/wsbench_check.h"
 #include "tools/wsbench_net.h"
+#include "tools/wsbench_options.h"
 
 enum kind {
 	KIND_TEXT,

@@ -1,11 +1,11 @@
-#include "tools/wsbench_proc.h"
-
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "tools/wsbench_proc.h"
 
 /* A small file of /proc as text. Returns its length, 0 when there is none. */
 static size_t

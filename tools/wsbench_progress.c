@@ -1,10 +1,9 @@
-#include "tools/wsbench_progress.h"
-
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "tools/wsbench_net.h"
+#include "tools/wsbench_progress.h"
 #include "tools/wsbench_report.h"
 #include "tools/wsbench_result.h"
 

@@ -5,8 +5,6 @@
  * A message is dated when it is put into the buffer that is written next; how far the
  * schedule is behind is reported apart from that.
  */
-#include "tools/wsbench_pub.h"
-
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,6 +19,7 @@
 
 #include "tools/wsbench_check.h"
 #include "tools/wsbench_net.h"
+#include "tools/wsbench_pub.h"
 #include "tools/wsbench_via.h"
 
 #define CONNS_MAX 512

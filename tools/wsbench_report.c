@@ -1,9 +1,9 @@
-#include "tools/wsbench_report.h"
-
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "tools/wsbench_report.h"
 
 const struct measure measures[] = {
     {"cpu", "server CPU per delivery", "server.cpu_us_per_delivery", "us", false},

@@ -1,11 +1,10 @@
-#include "tools/wsbench_result.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/wsbench_result.h"
 #include "tools/wsbench_run.h"
 
 uint64_t

@@ -1,5 +1,3 @@
-#include "tools/wsbench_run.h"
-
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
@@ -18,6 +16,7 @@
 #include "tools/wsbench_proto.h"
 #include "tools/wsbench_pub.h"
 #include "tools/wsbench_result.h"
+#include "tools/wsbench_run.h"
 #include "tools/wsbench_server.h"
 #include "tools/wsbench_shared.h"
 #include "tools/wsbench_trouble.h"

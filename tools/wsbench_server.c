@@ -1,5 +1,3 @@
-#include "tools/wsbench_server.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/wsbench_net.h"
+#include "tools/wsbench_server.h"
 
 #define START_TRIES 500 /* of 20 ms */
 #define STOP_TRIES 500

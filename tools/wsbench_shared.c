@@ -1,9 +1,9 @@
-#include "tools/wsbench_shared.h"
-
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "tools/wsbench_shared.h"
 
 int
 shared_new(const struct options *o, struct shared **ret)

@@ -1,5 +1,3 @@
-#include "tools/wsbench_trouble.h"
-
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +9,7 @@
 #include <jansson.h>
 
 #include "tools/wsbench_net.h"
+#include "tools/wsbench_trouble.h"
 
 /* One request to the control socket. NULL: no good answer. */
 static json_t *

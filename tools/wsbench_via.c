@@ -1,5 +1,3 @@
-#include "tools/wsbench_via.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -13,6 +11,7 @@
 #include <hiredis/hiredis.h>
 
 #include "tools/wsbench_net.h"
+#include "tools/wsbench_via.h"
 #include "tools/wsbench_wire.h"
 
 static int

@@ -1,10 +1,10 @@
-#include "tools/wsbench_wire.h"
-
 #include <errno.h>
 #include <string.h>
 #include <strings.h>
 
 #include <openssl/evp.h>
+
+#include "tools/wsbench_wire.h"
 
 void
 wire_key(const uint8_t random[16], char ret_key[WIRE_KEY_LEN + 1])

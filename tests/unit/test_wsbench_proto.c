@@ -167,6 +167,46 @@ test_v1_opened_resumes_where_it_was(void **state)
 				  "{\"epoch\":\"k3f\",\"offset\":40}}");
 }
 
+static enum proto_kind
+sio(void **state, const char *text, struct proto_message *m)
+{
+	memset(m, 0, sizeof(*m));
+	return proto_socketio.message(*state, text, strlen(text), m);
+}
+
+static void
+test_socketio_handshake_and_ping_are_answered(void **state)
+{
+	struct proto_message m;
+
+	assert_int_equal(sio(state, "0{\"sid\":\"x\"}", &m), PROTO_ANSWER);
+	assert_string_equal(m.answer, "40");
+	assert_int_equal(sio(state, "40{\"sid\":\"y\"}", &m), PROTO_SUBSCRIBED);
+	assert_int_equal(sio(state, "2", &m), PROTO_ANSWER);
+	assert_string_equal(m.answer, "3");
+}
+
+static void
+test_socketio_event_is_taken_apart(void **state)
+{
+	struct proto_message m;
+
+	assert_int_equal(sio(state, "42[\"m\",[\"x\"]]", &m), PROTO_PAYLOAD);
+	assert_int_equal(m.payload_len, 5);
+	assert_memory_equal(m.payload, "[\"x\"]", 5);
+}
+
+static void
+test_socketio_refusal_and_rubbish_are_told_apart(void **state)
+{
+	struct proto_message m;
+
+	assert_int_equal(sio(state, "44{\"message\":\"no\"}", &m), PROTO_REFUSED);
+	assert_int_equal(sio(state, "42[\"m\"]", &m), PROTO_BAD);
+	assert_int_equal(sio(state, "4", &m), PROTO_BAD);
+	assert_int_equal(sio(state, "", &m), PROTO_BAD);
+}
+
 static void
 test_channels_are_spread_evenly(void **state)
 {
@@ -198,6 +238,9 @@ main(void)
 	    T(test_v1_gap_names_the_subscription),
 	    T(test_v1_hello_concerns_nobody),
 	    T(test_v1_opened_resumes_where_it_was),
+	    T(test_socketio_handshake_and_ping_are_answered),
+	    T(test_socketio_event_is_taken_apart),
+	    T(test_socketio_refusal_and_rubbish_are_told_apart),
 	    T(test_channels_are_spread_evenly),
 	};
 
