@@ -12,7 +12,7 @@
 
 #define UPSTREAM_VERSION 1
 #define SIZE_MIN (64u << 10)
-#define SIZE_LIMIT (64u << 20)
+#define SIZE_LIMIT (512u << 20)
 #define ALIGN 8u
 
 /* Positions count bytes since the ring was made. */

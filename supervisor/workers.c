@@ -167,10 +167,13 @@ page_renew(struct keeper_link *k)
 static int
 upstream_renew(struct keeper_link *k)
 {
-	uint64_t size = 8ull * k->all->s->settings->max_message_size;
+	const struct settings *settings = k->all->s->settings;
+	uint64_t size = 8ull * settings->max_message_size;
 	struct upstream *up;
 	int fd, r;
 
+	/* What is too long for the ring need not get as far. */
+	size = size > settings->ring_size ? settings->ring_size : size;
 	r = upstream_create(
 	    power_of_two(size < UPSTREAM_MIN ? UPSTREAM_MIN : size), &up, &fd);
 	if (r < 0)
