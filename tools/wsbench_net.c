@@ -61,7 +61,7 @@ net_url(const char *url, struct sockaddr_storage *ret_addr, socklen_t *ret_len,
 		return -EINVAL;
 	memcpy(ret_host, host, len);
 	ret_host[len] = '\0';
-	strcpy(ret_path, path);
+	memcpy(ret_path, path, strlen(path) + 1);
 	snprintf(with_port, sizeof(with_port), "%s%s", ret_host,
 	    strrchr(ret_host, ':') > strrchr(ret_host, ']') ? "" : ":80");
 	return resolve(with_port, strlen(with_port), ret_addr, ret_len);
@@ -81,7 +81,7 @@ net_address(const char *where, struct sockaddr_storage *ret_addr, socklen_t *ret
 		return -EINVAL;
 	memset(ret_addr, 0, sizeof(*ret_addr));
 	un->sun_family = AF_UNIX;
-	strcpy(un->sun_path, where);
+	memcpy(un->sun_path, where, strlen(where) + 1);
 	*ret_len = sizeof(*un);
 	return 0;
 }
