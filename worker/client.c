@@ -230,21 +230,43 @@ on_ping_due(struct worker *w, uint32_t slot)
 		client_close(w, slot, CLIENT_END_LIMIT);
 }
 
+/* Pings go once in an interval, however soon the last one was answered. */
+static void
+set_next_ping(struct worker *w, uint32_t slot)
+{
+	uint32_t sent =
+	    worker_slot(w, slot)->deadline - ticks(w->settings->pong_timeout_ms);
+	uint32_t due = sent + ticks(w->settings->ping_interval_ms);
+
+	set_ping_timer(w, slot, (int32_t)(due - w->tick) > 0 ? due - w->tick : 1);
+}
+
+void
+client_heard(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	if (!(s->flags & SLOT_PINGED))
+		return;
+	s->flags &= (uint8_t)~SLOT_PINGED;
+	if (s->timer == TIMER_PONG)
+		set_next_ping(w, slot);
+}
+
 static void
 on_pong_due(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
-	uint32_t interval = ticks(w->settings->ping_interval_ms);
-	uint32_t waited = ticks(w->settings->pong_timeout_ms);
+	uint32_t sent = s->deadline - ticks(w->settings->pong_timeout_ms);
 
 	/* Who takes bytes lives, though its answer may be behind them. */
-	if ((s->flags & SLOT_PINGED) && (s->flags & SLOT_LAGGING) &&
-	    (int32_t)(s->progress - (s->deadline - waited)) > 0)
+	if (!(s->flags & SLOT_PINGED) ||
+	    ((s->flags & SLOT_LAGGING) && (int32_t)(s->progress - sent) > 0)) {
 		s->flags &= (uint8_t)~SLOT_PINGED;
-	if (s->flags & SLOT_PINGED)
-		client_close(w, slot, CLIENT_END_TIMEOUT);
-	else
-		set_ping_timer(w, slot, interval > waited ? interval - waited : 1);
+		set_next_ping(w, slot);
+		return;
+	}
+	client_close(w, slot, CLIENT_END_TIMEOUT);
 }
 
 static void

@@ -59,6 +59,9 @@ void client_close(struct worker *w, uint32_t slot, enum client_end why);
  * SLOT_HANGUP or in SLOT_CLOSING has nothing left to send). */
 void client_flushed(struct worker *w, uint32_t slot);
 
+/* Bytes came from the client: whatever they are, they answer a ping. */
+void client_heard(struct worker *w, uint32_t slot);
+
 /* The parser that reader.c has for a connection inside a message, or NULL. */
 struct reader *client_reader(const struct worker *w, uint32_t slot);
 void client_set_reader(struct worker *w, uint32_t slot, struct reader *r);

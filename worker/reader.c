@@ -382,7 +382,8 @@ note_head(struct reader *r, const uint8_t *buf, size_t len)
 
 /*
  * Whether the next frame says that it will be too long. wslay tells of a frame with the
- * first byte of its payload only, and a client that never sends one would hold a parser.
+ * first byte of its payload only, and a client that never sends one would hold a
+ * parser.
  */
 static bool
 head_too_long(const struct worker *w, const struct reader *r)
@@ -470,7 +471,7 @@ reader_readable(struct worker *w, uint32_t slot)
 	page_add(w->page, PAGE_received_bytes, (uint64_t)n);
 	if (deaf)
 		return;
-	flag_clear(s, SLOT_PINGED); /* whatever it is, it is a sign of life */
+	client_heard(w, slot);
 	if (r == NULL)
 		r = reader_take(w, slot);
 	if (r == NULL) {
