@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -80,6 +81,7 @@ serve_until_killed(struct scene *sc)
 	struct worker w = {.nworkers = 1, .settings = sc->settings, .doorbell = -1};
 	struct page_now now;
 
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves nobody behind */
 	if (ring_open(sc->ring_fd, false, &w.ring) < 0 ||
 	    page_open(sc->page_fd, true, &w.page) < 0 ||
 	    table_open(sc->table_fd, true, &w.table) < 0 ||
