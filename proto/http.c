@@ -30,9 +30,8 @@ is_alnum(char c)
 	       (c >= 'A' && c <= 'Z');
 }
 
-/* RFC 9110 §5.6.2 */
-static bool
-is_token(struct slice s)
+bool
+http_is_token(struct slice s)
 {
 	for (size_t i = 0; i < s.len; i++) {
 		if (!is_alnum(s.p[i]) &&
@@ -222,7 +221,7 @@ parse_first(
 		    "The first line must be a request: GET /ws HTTP/1.1. (If this "
 		    "is TLS, it belongs to another port.)");
 	method = (struct slice){line.p, (size_t)(a - line.p)};
-	if (!is_token(method))
+	if (!http_is_token(method))
 		return refuse(f, 400, "The request's method is broken.");
 	/* The version first: the preface of HTTP/2 is told what is wrong with it. */
 	return parse_version((struct slice){b + 1, (size_t)(end - b - 1)}, f) &&
@@ -241,7 +240,7 @@ parse_header(struct slice line, struct http_header *ret, struct http_fault *f)
 	if (is_blank(line.p[0]))
 		return refuse(f, 400, "A header may not go on in the next line.");
 	ret->name = (struct slice){line.p, colon ? (size_t)(colon - line.p) : 0};
-	if (colon == NULL || !is_token(ret->name))
+	if (colon == NULL || !http_is_token(ret->name))
 		return refuse(
 		    f, 400, "A header must be NAME: VALUE, without blanks in NAME.");
 	ret->value = trim(colon + 1, end);
@@ -432,7 +431,7 @@ http_is_handshake(const struct http_request *r, struct http_fault *ret_fault)
 		    ret_fault, 400, "Sec-WebSocket-Key must be 16 bytes in base64.");
 	http_list_begin(&l, r, "Sec-WebSocket-Protocol");
 	while (http_list_next(&l, &item)) {
-		if (!is_token(item))
+		if (!http_is_token(item))
 			return refuse(ret_fault, 400,
 			    "Sec-WebSocket-Protocol must be a list of tokens.");
 	}

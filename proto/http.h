@@ -81,6 +81,9 @@ bool http_is_handshake(const struct http_request *r, struct http_fault *ret_faul
 /* Value of the first header of this name (any case); p NULL when there is none. */
 struct slice http_header(const struct http_request *r, const char *name);
 
+/* Whether it is a token of RFC 9110 §5.6.2: at least one character. */
+bool http_is_token(struct slice s);
+
 /* The items of a header that is a list separated by commas, over all its lines. */
 struct http_list {
 	const struct http_request *request;
