@@ -67,6 +67,11 @@ struct settings {
 	/* [feed] */
 	enum feed_source source;
 	char *redis, *prefix, *stream, *interest;
+	/* [compression] */
+	bool compression;
+	uint32_t compression_threshold;  /* bytes */
+	uint32_t compression_level;      /* zlib's, 1 to 9 */
+	uint32_t compression_min_saving; /* percent of the plain frame */
 	/* [channel …], in the order of the file; the last is always "*" */
 	struct rule *rules;
 	size_t nrules;

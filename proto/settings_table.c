@@ -266,6 +266,35 @@ const struct setting settings_table[] = {
 	.check = check_interest,
 	IN_SETTINGS(interest)},
 
+    {.section = "compression",
+	.key = "enabled",
+	.type = SETTING_BOOL,
+	.fallback = "yes",
+	.reload = true,
+	IN_SETTINGS(compression)},
+    {.section = "compression",
+	.key = "threshold",
+	.type = SETTING_SIZE,
+	.max = 64 * MIB,
+	.fallback = "1024",
+	.reload = true,
+	IN_SETTINGS(compression_threshold)},
+    {.section = "compression",
+	.key = "level",
+	.type = SETTING_NUMBER,
+	.min = 1,
+	.max = 9,
+	.fallback = "3",
+	.reload = true,
+	IN_SETTINGS(compression_level)},
+    {.section = "compression",
+	.key = "min_saving",
+	.type = SETTING_PERCENT,
+	.max = 99,
+	.fallback = "10%",
+	.reload = true,
+	IN_SETTINGS(compression_min_saving)},
+
     {.key = "subscribe",
 	.type = SETTING_WORD,
 	.words = who_words,
@@ -330,6 +359,7 @@ static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
 /* Of two names for one, the first is written. */
 static const struct unit size_units[] = {{"", 1}, {"k", KIB}, {"M", MIB},
     {"G", 1024 * MIB}, {"K", KIB}, {"m", MIB}, {"g", 1024 * MIB}, {NULL, 0}};
+static const struct unit percent_units[] = {{"%", 1}, {"", 1}, {NULL, 0}};
 static const struct unit time_units[] = {
     {"", SECOND}, {"ms", 1}, {"s", SECOND}, {"m", 60 * SECOND}, {"h", HOUR}, {NULL, 0}};
 
@@ -338,6 +368,8 @@ units_of(const struct setting *k)
 {
 	if (k->type == SETTING_SIZE)
 		return size_units;
+	if (k->type == SETTING_PERCENT)
+		return percent_units;
 	return k->type == SETTING_TIME ? time_units : no_units;
 }
 
@@ -385,6 +417,8 @@ example_of(const struct setting *k)
 	switch (k->type) {
 	case SETTING_SIZE:
 		return "bytes, or a size like 64k or 64M";
+	case SETTING_PERCENT:
+		return "a part like 10%";
 	case SETTING_TIME:
 		return "a time like 500ms, 10s or 2m";
 	default:
@@ -635,6 +669,7 @@ setting_set(const struct setting *k, void *base, const char *text, char *why)
 		return bool_set(field, text, why);
 	case SETTING_NUMBER:
 	case SETTING_SIZE:
+	case SETTING_PERCENT:
 	case SETTING_TIME:
 		return number_set(k, field, text, why);
 	case SETTING_WORD:

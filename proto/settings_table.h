@@ -13,9 +13,10 @@
 #include "proto/settings.h"
 
 enum setting_type {
-	SETTING_BOOL,   /* bool: yes, no */
-	SETTING_NUMBER, /* uint32_t */
-	SETTING_SIZE,   /* uint32_t, bytes: 65536, 64k, 64M */
+	SETTING_BOOL,    /* bool: yes, no */
+	SETTING_NUMBER,  /* uint32_t */
+	SETTING_SIZE,    /* uint32_t, bytes: 65536, 64k, 64M */
+	SETTING_PERCENT, /* uint32_t: 10% or 10 */
 	SETTING_TIME,   /* uint32_t, ms: 500ms, 10s, 2m, 1h; a bare number is seconds */
 	SETTING_WORD,   /* an enum whose values count from 0: one of `words` */
 	SETTING_STRING, /* char *, never NULL */

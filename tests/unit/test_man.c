@@ -62,7 +62,7 @@ static bool
 is_amount(const struct setting *k)
 {
 	return k->type == SETTING_NUMBER || k->type == SETTING_SIZE ||
-	       k->type == SETTING_TIME;
+	       k->type == SETTING_PERCENT || k->type == SETTING_TIME;
 }
 
 /* What the page's amount means, in the setting's own unit. */
