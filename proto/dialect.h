@@ -10,14 +10,41 @@
 #ifndef WSCAST_PROTO_DIALECT_H
 #define WSCAST_PROTO_DIALECT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum dialect {
 	DIALECT_RAW = 0, /* the payload: text if valid UTF-8, else binary */
 	DIALECT_V1 = 1,  /* text {"channel":"c","offset":n,"data":…} */
+	/* The same deflated (deflate.h), for clients that agreed to it. A record has
+	 * such a frame only where it is smaller; else the plain one counts for them.
+	 * What they get is decided by whether the ring has it, and never by anyone
+	 * else: only so a successor finds what its predecessor sent. */
+	DIALECT_RAW_DEFLATE = 2,
+	DIALECT_V1_DEFLATE = 3,
 	DIALECT_COUNT
 };
+#define DIALECT_PLAIN_COUNT 2
+
+static inline bool
+dialect_is_deflated(enum dialect d)
+{
+	return d >= DIALECT_PLAIN_COUNT;
+}
+
+/* The dialect that a deflated one is made from; a plain one is its own. */
+static inline enum dialect
+dialect_plain(enum dialect d)
+{
+	return dialect_is_deflated(d) ? (enum dialect)(d - DIALECT_PLAIN_COUNT) : d;
+}
+
+static inline enum dialect
+dialect_deflated(enum dialect plain)
+{
+	return (enum dialect)(plain + DIALECT_PLAIN_COUNT);
+}
 
 /* What a payload is, found once, when it is published. */
 enum data_kind {
@@ -37,11 +64,11 @@ struct message {
 
 enum data_kind data_classify(const void *data, size_t len);
 
-/* Most bytes that the frame of this message can take in this dialect. */
+/* Most bytes that the frame of this message can take in this plain dialect. */
 size_t dialect_frame_max(enum dialect d, const struct message *m);
 
-/* Write the frame to out, which has room for dialect_frame_max(). Returns its
- * length. Allocates nothing. */
+/* Write the frame of a plain dialect to out, which has room for dialect_frame_max().
+ * Returns its length. Allocates nothing. */
 size_t dialect_frame(enum dialect d, const struct message *m, void *out);
 
 #endif

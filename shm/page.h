@@ -16,7 +16,7 @@
 
 #include "shm/ring.h"
 
-#define PAGE_VERSION 1
+#define PAGE_VERSION 2
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
@@ -24,6 +24,7 @@
 	X(accepted, "connections accepted")                                            \
 	X(refused, "handshakes answered with an error")                                \
 	X(opened, "WebSocket handshakes completed")                                    \
+	X(opened_deflate, "WebSocket handshakes that agreed to permessage-deflate")    \
 	X(closed, "connections closed, for whatever reason")                           \
 	X(closed_slow, "connections closed because they took nothing or were lapped")  \
 	X(closed_timeout, "connections closed by the handshake or pong deadline")      \
@@ -39,6 +40,8 @@
 	X(rebuilt, "frames built by the worker because the ring had none")             \
 	X(received, "messages received from clients")                                  \
 	X(received_bytes, "bytes received from clients")                               \
+	X(inflated, "messages received that were deflated")                            \
+	X(inflate_errors, "messages that could not be inflated, or became too long")   \
 	X(published, "messages passed on to the supervisor")                           \
 	X(errors_sent, "requests answered with an error")
 

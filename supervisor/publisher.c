@@ -27,6 +27,22 @@ publisher_done(struct publisher *p)
 	free(p->queue);
 	p->queue = NULL;
 	p->nqueue = 0;
+	deflater_free(p->deflater);
+	p->deflater = NULL;
+}
+
+int
+publisher_set_compression(struct publisher *p, const struct settings *settings)
+{
+	struct deflater *z = NULL;
+
+	if (settings->compression && deflater_new(settings->compression_level, &z) < 0)
+		return -ENOMEM;
+	deflater_free(p->deflater);
+	p->deflater = z;
+	p->threshold = settings->compression_threshold;
+	p->min_saving = settings->compression_min_saving;
+	return 0;
 }
 
 static bool
@@ -50,26 +66,69 @@ block(struct publisher *p)
 	return -ENOBUFS;
 }
 
+/* A message's plain frame where it lies in the ring; len 0 = not there. */
+struct plain {
+	const void *frame;
+	size_t len;
+};
+
+/* Put the message's frame in a plain dialect. */
+static int
+put_plain(struct publisher *p, enum dialect d, const struct message *m,
+    struct plain *ret_plain)
+{
+	void *room;
+
+	if (!dialect_demanded(p, d))
+		return 0;
+	room = ring_room(p->ring, d, dialect_frame_max(d, m));
+	if (room != NULL) {
+		ret_plain->frame = room;
+		ret_plain->len = dialect_frame(d, m, room);
+		ring_put(p->ring, d, ret_plain->len);
+		return 0;
+	}
+	if (errno != EMSGSIZE)
+		return block(p);
+	/* Escaping can make a frame six times as long as its payload. The workers build
+	 * what is missing; only the raw one must be there. */
+	return d == DIALECT_RAW ? -EMSGSIZE : 0;
+}
+
+/* Put the deflated frame, if that is worth it: nothing depends on its being there. */
+static void
+put_deflated(struct publisher *p, enum dialect d, const struct plain *plain)
+{
+	size_t max = plain->len - plain->len * p->min_saving / 100, len;
+	void *room;
+
+	if (!dialect_demanded(p, d))
+		return;
+	if (max == plain->len)
+		max--;
+	room = ring_room(p->ring, d, max);
+	if (room == NULL)
+		return;
+	len = deflater_frame(p->deflater, plain->frame, max, room);
+	ring_put(p->ring, d, len);
+	p->deflated += len > 0;
+	p->deflate_tried += len == 0;
+	if (len > 0)
+		p->deflate_saved += plain->len - len;
+}
+
 /* Put the message's frame in each demanded dialect. */
 static int
 put_frames(struct publisher *p, const struct message *m)
 {
-	for (unsigned d = 0; d < DIALECT_COUNT; d++) {
-		void *room;
+	for (unsigned d = 0; d < DIALECT_PLAIN_COUNT; d++) {
+		struct plain plain = {.len = 0};
+		int r = put_plain(p, d, m, &plain);
 
-		if (!dialect_demanded(p, d))
-			continue;
-		room = ring_room(p->ring, d, dialect_frame_max(d, m));
-		if (room != NULL) {
-			ring_put(p->ring, d, dialect_frame(d, m, room));
-			continue;
-		}
-		if (errno != EMSGSIZE)
-			return block(p);
-		/* Escaping can make a frame six times as long as its payload. The
-		 * workers build what is missing; only the raw one must be there. */
-		if (d == DIALECT_RAW)
-			return -EMSGSIZE;
+		if (r < 0)
+			return r;
+		if (p->deflater != NULL && plain.len > 0 && m->data_len >= p->threshold)
+			put_deflated(p, dialect_deflated(d), &plain);
 	}
 	return 0;
 }

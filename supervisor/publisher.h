@@ -16,7 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/deflate.h"
 #include "proto/dialect.h"
+#include "proto/settings.h"
 #include "shm/page.h"
 #include "shm/ring.h"
 
@@ -32,10 +34,19 @@ struct publisher {
 	struct ring_desc *queue;
 	size_t queue_cap, queue_first, nqueue;
 
+	/* Messages are deflated for those who asked for it; NULL: they are not. */
+	struct deflater *deflater;
+	uint32_t threshold;  /* bytes of payload below which it is not tried */
+	uint32_t min_saving; /* percent of the plain frame, or that one is sent */
+
 	uint64_t messages;      /* published */
 	uint64_t message_bytes; /* of payload */
 	uint64_t too_long;      /* refused with -EMSGSIZE */
 	uint64_t blocked_times; /* floors that were in the way */
+	uint64_t deflated;      /* frames, once for each dialect */
+	uint64_t
+	    deflate_saved; /* bytes by which those are smaller than the plain ones */
+	uint64_t deflate_tried; /* frames that were left plain: they saved too little */
 
 	/* Told of each message, after it was published (tails); may be NULL. */
 	void (*on_message)(
@@ -47,6 +58,11 @@ struct publisher {
 void publisher_init(
     struct publisher *p, struct ring *ring, struct page *const *pages, unsigned npages);
 void publisher_done(struct publisher *p);
+
+/* Deflate from now on as set, or no longer. Returns 0 or -ENOMEM, and changes nothing
+ * then. */
+int publisher_set_compression(struct publisher *p, const struct settings *settings)
+    __attribute__((warn_unused_result));
 
 /*
  * Publish a message.

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/dialect.h"
 #include "proto/glob.h"
 #include "proto/utf8.h"
 #include "shm/directory.h"
@@ -147,7 +148,8 @@ report_status(const struct supervisor *s)
 
 	(void)gethostname(node, sizeof(node) - 1);
 	return json_pack("{s:s, s:i, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o,"
-			 " s:{s:o, s:o, s:o, s:o}, s:o, s:o, s:o, s:o, s:o, s:o}",
+			 " s:{s:o, s:o, s:o, s:o}, s:o, s:{s:b, s:o, s:o, s:o},"
+			 " s:o, s:o, s:o, s:o, s:o}",
 	    "version", WSCAST_VERSION, "pid", (int)getpid(), "uptime_s",
 	    integer((supervisor_now_ms() - s->started_ms) / 1000), "node",
 	    utf8_valid(node, strlen(node)) ? node : "?", "epoch", ring_epoch(s->ring),
@@ -158,7 +160,11 @@ report_status(const struct supervisor *s)
 	    "size", integer(ring_frames_size(s->ring)), "head", integer(head), "retain",
 	    integer(ring_retain(s->ring, head)), "blocked",
 	    integer(s->publisher.blocked_times), "workers", worker_list(s, false),
-	    "messages_in", integer(s->publisher.messages), "bytes_in",
+	    "compression", "enabled", (int)(s->publisher.deflater != NULL), "deflated",
+	    integer(s->publisher.deflated), "saved_bytes",
+	    integer(s->publisher.deflate_saved), "left_plain",
+	    integer(s->publisher.deflate_tried), "messages_in",
+	    integer(s->publisher.messages), "bytes_in",
 	    integer(s->publisher.message_bytes), "too_long",
 	    integer(s->publisher.too_long), "messages_out", integer(sum(s, PAGE_sent)),
 	    "bytes_out", integer(sum(s, PAGE_sent_bytes)));
@@ -277,11 +283,12 @@ client_object(const struct supervisor *s, const struct found *f, bool names)
 	char id[20];
 
 	(void)snprintf(id, sizeof(id), "%016" PRIx64, f->slot.client);
-	return json_pack("{s:s, s:i, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:i, s:o, s:s, s:b, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "client", id, "worker", (int)f->worker, "address", address_text(&f->slot),
-	    "protocol", proto_name(&f->slot), "state", slot_state_name(f->slot.state),
-	    "opened", integer(f->slot.opened_s), "channels",
-	    names ? channel_list(f) : json_integer(f->slot.nsubs), "sent",
+	    "protocol", proto_name(&f->slot), "deflate",
+	    (int)dialect_is_deflated(f->slot.dialect), "state",
+	    slot_state_name(f->slot.state), "opened", integer(f->slot.opened_s),
+	    "channels", names ? channel_list(f) : json_integer(f->slot.nsubs), "sent",
 	    integer(f->slot.sent), "received", integer(f->slot.received), "lag",
 	    integer(lag_of(s, f)), "queued", integer(f->slot.out_bytes));
 }

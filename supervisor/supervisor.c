@@ -400,7 +400,9 @@ parts_make(struct supervisor *s)
 	publisher_init(&s->publisher, s->ring, workers_pages(s->workers), s->nworkers);
 	s->publisher.on_message = on_publisher_message;
 	s->publisher.owner = s;
-	r = registry_new(&s->publisher, s->nworkers, &s->registry);
+	r = publisher_set_compression(&s->publisher, s->settings);
+	if (r == 0)
+		r = registry_new(&s->publisher, s->nworkers, &s->registry);
 	if (r == 0)
 		r = notify_new(s->loop, &s->notify);
 	if (r < 0) {

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/dialect.h"
 #include "proto/frame.h"
 #include "proto/journal.h"
 #include "shm/bitset.h"
@@ -480,19 +481,30 @@ client_begin(struct worker *w, int fd, uint16_t listener)
 }
 
 static void
-add_demand(struct worker *w, const struct slot *s, int n)
+add_demand_of(struct worker *w, unsigned dialect, int n)
 {
-	_Atomic uint32_t *d = &w->page->demand[s->dialect % RING_DIALECTS];
+	_Atomic uint32_t *d = &w->page->demand[dialect % RING_DIALECTS];
 
 	atomic_store_explicit(d,
 	    atomic_load_explicit(d, memory_order_relaxed) + (uint32_t)n,
 	    memory_order_relaxed);
 }
 
+/* Where the ring has no deflated frame, the plain one is sent. */
+static void
+add_demand(struct worker *w, const struct slot *s, int n)
+{
+	add_demand_of(w, s->dialect, n);
+	if (dialect_is_deflated(s->dialect))
+		add_demand_of(w, dialect_plain(s->dialect), n);
+}
+
 void
 client_opened(struct worker *w, uint32_t slot)
 {
 	page_add(w->page, PAGE_opened, 1);
+	if (dialect_is_deflated(worker_slot(w, slot)->dialect))
+		page_add(w->page, PAGE_opened_deflate, 1);
 	add_demand(w, worker_slot(w, slot), 1);
 	set_ping_timer(w, slot,
 	    1 + random_below(w->clients, ticks(w->settings->ping_interval_ms)));

@@ -160,7 +160,7 @@ static bool
 run_add(struct worker *w, struct run *run, unsigned dialect, uint64_t number)
 {
 	const void *frame;
-	size_t len = ring_frames(w->ring, dialect, number, number + 1, &frame);
+	size_t len = side_ring_frame(w, dialect, number, &frame);
 	bool first = run->nframes == 0;
 	bool built = len == 0;
 

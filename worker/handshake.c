@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/deflate.h"
 #include "proto/dialect.h"
 #include "proto/http.h"
 #include "shm/directory.h"
@@ -141,6 +142,25 @@ check_upgrade(struct worker *w, const struct http_request *q, struct http_fault 
 	return true;
 }
 
+/* response: DEFLATE_RESPONSE_MAX bytes. *ret_extensions: what to answer, if any. */
+static bool
+check_extensions(struct worker *w, const struct http_request *q, char *response,
+    const char **ret_extensions, struct http_fault *f)
+{
+	switch (deflate_negotiate(q, response)) {
+	case DEFLATE_BROKEN:
+		return fault(f, 400,
+		    "Sec-WebSocket-Extensions must be as RFC 6455, section 9.1, says");
+	case DEFLATE_AGREED:
+		if (w->settings->compression)
+			*ret_extensions = response;
+		break;
+	case DEFLATE_NONE:
+		break;
+	}
+	return true;
+}
+
 /* ---- answering ---- */
 
 /* Whether an answer was queued already, perhaps by a predecessor. */
@@ -233,11 +253,11 @@ subscribe_all(struct worker *w, uint32_t slot, const struct http_request *q)
  * moment at which a successor finds the one without the other. Returns 0 or -errno. */
 static int
 queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q,
-    enum slot_proto proto)
+    enum slot_proto proto, const char *extensions)
 {
 	char reply[HTTP_REPLY_MAX + SESSION_HELLO_MAX];
-	ptrdiff_t len =
-	    http_upgrade_reply(q, proto == PROTO_V1 ? "wscast.v1" : NULL, NULL, reply);
+	const char *protocol = proto == PROTO_V1 ? "wscast.v1" : NULL;
+	ptrdiff_t len = http_upgrade_reply(q, protocol, extensions, reply);
 
 	if (len < 0)
 		return (int)len;
@@ -250,19 +270,24 @@ queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q,
  * request still in the kernel, comes here again, and leaves out what is done.
  *
  *   answer queued -> SLOT_OPEN -> subscribed -> request consumed -> flag cleared
+ *
+ * extensions  what to answer, or NULL.
  */
 static void
 open_socket(struct worker *w, uint32_t slot, const struct http_request *q,
-    enum slot_proto proto, bool may_publish)
+    enum slot_proto proto, bool may_publish, const char *extensions)
 {
 	struct slot *s = worker_slot(w, slot);
+	enum dialect plain = proto == PROTO_V1 ? DIALECT_V1 : DIALECT_RAW;
 
 	s->proto = (uint8_t)proto;
-	s->dialect = proto == PROTO_V1 ? DIALECT_V1 : DIALECT_RAW;
+	/* What was answered holds, whatever would be answered now. */
+	if (!is_answered(s))
+		s->dialect = extensions != NULL ? dialect_deflated(plain) : plain;
 	if (proto == PROTO_RAW && may_publish)
 		s->flags |= SLOT_TEXT_PUBLISH;
 	s->flags |= SLOT_REQUEST;
-	if (!is_answered(s) && queue_upgrade(w, slot, q, proto) < 0)
+	if (!is_answered(s) && queue_upgrade(w, slot, q, proto, extensions) < 0)
 		client_close(w, slot, CLIENT_END_LIMIT);
 	if (slot_state(s) == SLOT_HANDSHAKE) {
 		client_opened(w, slot);
@@ -288,20 +313,23 @@ serve_socket(struct worker *w, uint32_t slot, const struct http_request *q)
 	struct slot *s = worker_slot(w, slot);
 	bool v1 = offers_v1(q), may_publish;
 	enum slot_proto proto = v1 ? PROTO_V1 : PROTO_RAW;
+	char response[DEFLATE_RESPONSE_MAX];
+	const char *extensions = NULL;
 	struct http_fault f;
 
 	if (slot_state(s) != SLOT_HANDSHAKE || is_answered(s)) {
 		/* A predecessor has let it in: the settings that held then hold. */
 		if (!check_channels(w, q, v1, &may_publish, &f))
 			may_publish = false;
-		open_socket(w, slot, q, proto, may_publish);
+		open_socket(w, slot, q, proto, may_publish, NULL);
 		return;
 	}
 	note_address(w, s, q);
-	if (!check_upgrade(w, q, &f) || !check_channels(w, q, v1, &may_publish, &f))
+	if (!check_upgrade(w, q, &f) || !check_channels(w, q, v1, &may_publish, &f) ||
+	    !check_extensions(w, q, response, &extensions, &f))
 		refuse(w, slot, &f, q->len);
 	else
-		open_socket(w, slot, q, proto, may_publish);
+		open_socket(w, slot, q, proto, may_publish, extensions);
 }
 
 static void
@@ -309,14 +337,17 @@ serve_echo(struct worker *w, uint32_t slot, const struct http_request *q)
 {
 	struct slot *s = worker_slot(w, slot);
 	bool fresh = slot_state(s) == SLOT_HANDSHAKE && !is_answered(s);
+	char response[DEFLATE_RESPONSE_MAX];
+	const char *extensions = NULL;
 	struct http_fault f;
 
 	if (fresh)
 		note_address(w, s, q);
-	if (fresh && !check_upgrade(w, q, &f))
+	if (fresh && (!check_upgrade(w, q, &f) ||
+			 !check_extensions(w, q, response, &extensions, &f)))
 		refuse(w, slot, &f, q->len);
 	else
-		open_socket(w, slot, q, PROTO_ECHO, false);
+		open_socket(w, slot, q, PROTO_ECHO, false, extensions);
 }
 
 static void

@@ -7,11 +7,15 @@
 #include <sys/socket.h>
 #include <wslay/wslay.h>
 
+#include "proto/deflate.h"
+#include "proto/dialect.h"
+#include "proto/utf8.h"
 #include "worker/client.h"
 #include "worker/out.h"
 #include "worker/session.h"
 
-#define HEAD_MAX 14 /* bytes of a client's frame before its payload */
+#define DEFLATED_MORE 1024 /* bytes that a short message may grow by */
+#define HEAD_MAX 14        /* bytes of a client's frame before its payload */
 
 /*
  * One parser. wslay takes up to 4 KiB ahead of what it parses, so that the end of a
@@ -32,7 +36,10 @@ struct reader {
 	bool in_frame, in_message;
 	bool frame_fin;
 	enum opcode frame_op;
-	bool close_whole; /* a Close frame has come: its payload's length and code */
+	bool frame_bad;    /* RSV1 where it cannot be */
+	bool deflated;     /* the message that it is in */
+	uint64_t wire_max; /* bytes of a message as it comes */
+	bool close_whole;  /* a Close frame has come: its payload's length and code */
 	size_t close_len;
 	uint8_t close_code[2];
 	uint8_t head[HEAD_MAX]; /* what is here of the next frame's head */
@@ -47,6 +54,7 @@ struct readers {
 	struct reader *spare;
 	unsigned nspare, nbusy;
 	uint8_t *buffer; /* READER_BUFFER */
+	struct inflater *inflater;
 	/* Pongs that are due: those to Pings one right behind the other go as one. */
 	uint8_t pongs[PONGS_MAX];
 	size_t pongs_len;
@@ -103,6 +111,14 @@ on_frame_start(wslay_event_context_ptr ctx,
 	r->frame_op = (enum opcode)arg->opcode;
 	r->close_len = 0;
 	r->accounted += head_len(arg->payload_length);
+	/* RFC 7692 §6.1: a message's first frame says it for all. wslay allows RSV1 for
+	 * all frames or for none. */
+	if (arg->opcode == WSLAY_TEXT_FRAME || arg->opcode == WSLAY_BINARY_FRAME) {
+		r->deflated = wslay_get_rsv1(arg->rsv);
+	} else if (wslay_get_rsv1(arg->rsv)) {
+		r->frame_bad = true;
+		wslay_event_shutdown_read(ctx);
+	}
 }
 
 static void
@@ -166,6 +182,54 @@ add_pong(struct worker *w, uint32_t slot, const uint8_t *payload, size_t len)
 	rs->pongs_len += len;
 }
 
+/* Returns 0, or the code to close with. */
+static uint16_t
+inflate_message(struct reader *r, enum opcode op, const uint8_t **msg, size_t *len)
+{
+	struct worker *w = r->w;
+	enum inflated inflated = inflater_message(
+	    w->readers->inflater, *msg, *len, w->settings->max_message_size, msg, len);
+
+	page_add(w->page, PAGE_inflated, 1);
+	if (inflated != INFLATED_WHOLE)
+		page_add(w->page, PAGE_inflate_errors, 1);
+	switch (inflated) {
+	case INFLATED_WHOLE:
+		/* What is not deflated wslay checks as it comes. */
+		if (op != OPCODE_TEXT || utf8_valid(*msg, *len))
+			return 0;
+		break;
+	case INFLATED_TOO_LONG:
+		return WSLAY_CODE_MESSAGE_TOO_BIG;
+	case INFLATED_BROKEN:
+		break;
+	case INFLATED_NO_MEMORY:
+		return 1013;
+	}
+	return WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA;
+}
+
+static void
+take_message(struct reader *r, enum opcode op, const uint8_t *msg, size_t len)
+{
+	struct worker *w = r->w;
+	uint16_t code = 0;
+
+	worker_slot(w, r->slot)->received++;
+	page_add(w->page, PAGE_received, 1);
+	if (r->deflated)
+		code = inflate_message(r, op, &msg, &len);
+	else if (len > w->settings->max_message_size)
+		code = WSLAY_CODE_MESSAGE_TOO_BIG;
+	if (code == 0)
+		session_message(w, r->slot, op, msg, len);
+	else
+		client_end(w, r->slot,
+		    code == WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA ? CLIENT_END_PROTOCOL
+								  : CLIENT_END_LIMIT,
+		    code, "");
+}
+
 static void
 on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *arg,
     void *data)
@@ -174,20 +238,15 @@ on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg
 	struct worker *w = r->w;
 	struct slot *s = worker_slot(w, r->slot);
 
+	if (r->frame_bad)
+		return;
 	if (!r->in_message)
 		r->since = w->tick;
 	if (arg->opcode == WSLAY_PING) {
 		add_pong(w, r->slot, arg->msg, arg->msg_length);
 	} else if (!wslay_is_ctrl_frame(arg->opcode) && slot_state(s) == SLOT_OPEN) {
 		send_pongs(w, r->slot); /* what is said first is answered first */
-		s->received++;
-		page_add(w->page, PAGE_received, 1);
-		if (arg->msg_length > w->settings->max_message_size)
-			client_end(w, r->slot, CLIENT_END_LIMIT,
-			    WSLAY_CODE_MESSAGE_TOO_BIG, "");
-		else
-			session_message(w, r->slot, (enum opcode)arg->opcode, arg->msg,
-			    arg->msg_length);
+		take_message(r, (enum opcode)arg->opcode, arg->msg, arg->msg_length);
 	}
 	/* Closed by what it said: nothing further of it is looked at. */
 	if (slot_state(s) == SLOT_FREE || (s->flags & SLOT_DEAF))
@@ -227,6 +286,23 @@ reader_new(struct worker *w)
 	return r;
 }
 
+/* Set what the connection has agreed to. A deflated message may be longer than what it
+ * holds: by an eighth, with zlib's fixed codes, and some bytes for each block. */
+static void
+reader_configure(struct reader *r, const struct slot *s)
+{
+	bool deflates = dialect_is_deflated(s->dialect);
+
+	r->wire_max = r->w->settings->max_message_size;
+	if (deflates)
+		r->wire_max += r->wire_max / 8 + DEFLATED_MORE;
+	wslay_event_config_set_allowed_rsv_bits(
+	    r->ctx, deflates ? WSLAY_RSV1_BIT : WSLAY_RSV_NONE);
+	/* wslay holds control frames to it, too; take_message() to the letter. */
+	wslay_event_config_set_max_recv_msg_length(
+	    r->ctx, r->wire_max < FRAME_CONTROL_MAX ? FRAME_CONTROL_MAX : r->wire_max);
+}
+
 /* A parser for a connection that is about to begin a message, or NULL. */
 static struct reader *
 reader_take(struct worker *w, uint32_t slot)
@@ -248,13 +324,9 @@ reader_take(struct worker *w, uint32_t slot)
 	r->slot = slot;
 	r->since = w->tick;
 	r->fed = r->accounted = 0;
-	r->in_frame = r->in_message = r->close_whole = false;
+	r->in_frame = r->in_message = r->close_whole = r->frame_bad = false;
 	r->head_have = 0;
-	/* wslay holds control frames to it, too; on_message() to the letter. */
-	wslay_event_config_set_max_recv_msg_length(
-	    r->ctx, w->settings->max_message_size < FRAME_CONTROL_MAX
-			? FRAME_CONTROL_MAX
-			: w->settings->max_message_size);
+	reader_configure(r, worker_slot(w, slot));
 	client_set_reader(w, slot, r);
 	return r;
 }
@@ -347,7 +419,7 @@ close_after(struct worker *w, struct reader *r)
 	enum client_end why = CLIENT_END_PROTOCOL;
 
 	deafen(w, r->slot);
-	if (r->close_whole) {
+	if (r->close_whole && !r->frame_bad) {
 		s->flags |= SLOT_PEER_CLOSED;
 		code = close_answer(r);
 		if (code != WSLAY_CODE_PROTOCOL_ERROR)
@@ -386,7 +458,7 @@ note_head(struct reader *r, const uint8_t *buf, size_t len)
  * parser.
  */
 static bool
-head_too_long(const struct worker *w, const struct reader *r)
+head_too_long(const struct reader *r)
 {
 	const uint8_t *h = r->head;
 	size_t ext = r->head_have < 2 ? 0 : (h[1] & 0x7f) == 126 ? 2 : 8;
@@ -396,7 +468,7 @@ head_too_long(const struct worker *w, const struct reader *r)
 		return false;
 	for (size_t i = 0; i < ext; i++)
 		n = n << 8 | h[2 + i];
-	return n > w->settings->max_message_size;
+	return n > r->wire_max;
 }
 
 static void
@@ -426,7 +498,7 @@ feed(struct worker *w, struct reader *r, const uint8_t *buf, size_t len)
 		return;
 	} else {
 		note_head(r, buf, len);
-		if (!head_too_long(w, r))
+		if (!head_too_long(r))
 			return;
 		deafen(w, slot);
 		client_end(w, slot, CLIENT_END_LIMIT, WSLAY_CODE_MESSAGE_TOO_BIG, "");
@@ -497,7 +569,7 @@ readers_new(struct worker *w, struct readers **ret)
 		return -ENOMEM;
 	rs->w = w;
 	rs->buffer = malloc(READER_BUFFER);
-	if (rs->buffer == NULL) {
+	if (rs->buffer == NULL || inflater_new(&rs->inflater) < 0) {
 		readers_free(rs);
 		return -ENOMEM;
 	}
@@ -516,6 +588,7 @@ readers_free(struct readers *rs)
 		next = r->next;
 		reader_free(r);
 	}
+	inflater_free(rs->inflater);
 	free(rs->buffer);
 	free(rs);
 }

@@ -5,8 +5,9 @@
  * before bytes are taken from the kernel, and cleared when all that they brought was
  * acted upon and the connection is between two messages.
  *
- * Source   RFC 6455 §5, §7.4.1; parsed by wslay
- * Memory   one buffer for all; a parser is 9 KiB, and limits.max_message_size beside it
+ * Source   RFC 6455 §5, §7.4.1; RFC 7692 §6, §7.2.2; parsed by wslay
+ * Memory   one buffer and one inflater for all; a parser is 9 KiB, and
+ *          limits.max_message_size beside it
  */
 #ifndef WSCAST_WORKER_READER_H
 #define WSCAST_WORKER_READER_H

@@ -99,14 +99,29 @@ side_build(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel
 }
 
 size_t
+side_ring_frame(
+    const struct worker *w, unsigned dialect, uint64_t number, const void **ret_frame)
+{
+	size_t len = ring_frames(w->ring, dialect, number, number + 1, ret_frame);
+
+	if (len == 0 && dialect_is_deflated(dialect))
+		len = ring_frames(
+		    w->ring, dialect_plain(dialect), number, number + 1, ret_frame);
+	return len;
+}
+
+size_t
 side_frame(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel,
     const void **ret_frame)
 {
-	size_t len = ring_frames(w->ring, dialect, number, number + 1, ret_frame);
+	size_t len = side_ring_frame(w, dialect, number, ret_frame);
 	struct built *b;
 
 	if (len > 0)
 		return len;
+	/* Deflated ones are never built: zlib's next version may pack them otherwise.
+	 */
+	dialect = dialect_plain(dialect);
 	b = side_find(w->side, dialect, number);
 	if (b == NULL)
 		b = side_build(w, dialect, number, channel);

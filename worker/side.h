@@ -1,6 +1,7 @@
 /*
  * side.h - the frame of a record for one dialect: the ring's own, or, where the ring
- * has none (its first client came a moment ago), built here from the raw one.
+ * has none (its first client came a moment ago), built here from the raw one. In place
+ * of a deflated frame that the ring has not, it is the plain one.
  *
  * What is built is the same, byte for byte, each time and in each process: so a
  * connection that was cut inside such a frame goes on inside it after adoption.
@@ -12,6 +13,10 @@
 
 int side_new(struct worker *w, struct side **ret) __attribute__((warn_unused_result));
 void side_free(struct side *s);
+
+/* The frame of a MESSAGE record as far as the ring has it: its length, or 0. */
+size_t side_ring_frame(
+    const struct worker *w, unsigned dialect, uint64_t number, const void **ret_frame);
 
 /*
  * The frame of a MESSAGE record.

@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/deflate.h"
 #include "proto/dialect.h"
 #include "proto/frame.h"
 #include "shm/directory.h"
@@ -51,7 +52,7 @@ struct peer {
 	size_t len;
 	uint64_t
 	    next[CHANNELS]; /* sequence number that must come; 0 = not subscribed */
-	uint64_t frames, pings;
+	uint64_t frames, pings, deflated;
 };
 
 struct scene {
@@ -64,6 +65,8 @@ struct scene {
 	struct settings *settings;
 	struct peer peer[CONNECTIONS];
 	uint64_t seq[CHANNELS];
+	struct deflater *deflater;
+	struct inflater *inflater;
 };
 
 static unsigned
@@ -155,6 +158,15 @@ make_channel(struct scene *sc, struct arena *a, uint32_t idx)
 	directory_set(ring_directory(sc->ring), idx, name, 2, 0);
 }
 
+/* The protocols, deflated for each second pair of connections. */
+static enum dialect
+dialect_of(uint32_t idx)
+{
+	enum dialect plain = idx % 2 == 0 ? DIALECT_RAW : DIALECT_V1;
+
+	return idx / 2 % 2 == 0 ? plain : dialect_deflated(plain);
+}
+
 /* A connection that is subscribed to the first channel, to two, or to all. */
 static void
 make_connection(struct scene *sc, struct arena *a, uint32_t idx)
@@ -164,7 +176,7 @@ make_connection(struct scene *sc, struct arena *a, uint32_t idx)
 
 	connect_pair(&s->fd, &sc->peer[idx].fd);
 	s->proto = idx % 2 == 0 ? PROTO_RAW : PROTO_V1;
-	s->dialect = idx % 2 == 0 ? DIALECT_RAW : DIALECT_V1;
+	s->dialect = dialect_of(idx);
 	s->nsubs = (uint16_t)(1 + idx % CHANNELS);
 	if (s->nsubs > 1) {
 		s->subs = arena_alloc(a, 4 * sizeof(*sub));
@@ -192,6 +204,8 @@ scene_open(struct scene *sc)
 	assert_int_equal(upstream_create(65536, &sc->up, &sc->up_fd), 0);
 	assert_int_equal(table_create(64, 64, 1 << 20, &sc->table, &sc->table_fd), 0);
 	assert_int_equal(settings_load(NULL, NULL, 0, &sc->settings, &faults), 0);
+	assert_int_equal(deflater_new(3, &sc->deflater), 0);
+	assert_int_equal(inflater_new(&sc->inflater), 0);
 	ring_set_worker(sc->ring, 0, sc->page);
 	assert_int_equal(arena_new(sc->table.arena, 1 << 20, &a), 0);
 	for (uint32_t i = 0; i < CHANNELS; i++)
@@ -215,22 +229,54 @@ scene_close(struct scene *sc)
 	page_close(sc->page);
 	ring_close(sc->ring);
 	settings_free(sc->settings);
+	deflater_free(sc->deflater);
+	inflater_free(sc->inflater);
 	(void)close(sc->ring_fd);
 	(void)close(sc->page_fd);
 	(void)close(sc->table_fd);
 	(void)close(sc->up_fd);
 }
 
-/* "channel sequence ", then as many x as the sequence says. */
+/* "channel sequence ", then as many digits as the sequence says, and such that half of
+ * them is left when they are deflated. */
 static size_t
 payload_of(unsigned channel, uint64_t seq, char *out)
 {
 	size_t head =
 	    (size_t)sprintf(out, "%u %llu ", channel, (unsigned long long)seq);
+	uint32_t random = (uint32_t)(seq + channel * 1000003);
 	size_t fill = seq * 7919 % (seq % 16 == 0 ? 5000 : 300);
 
-	memset(out + head, 'x', fill);
+	for (size_t i = 0; i < fill; i++) {
+		random = random * 1664525 + 1013904223;
+		out[head + i] = "0123456789abcdef"[random >> 28];
+	}
 	return head + fill;
+}
+
+/* A record's frame in a plain dialect, and in the deflated one. Now and then a worker
+ * finds no frame for wscast.v1, and builds it, or no deflated one, and sends the plain.
+ */
+static bool
+put_frames(struct scene *sc, enum dialect d, const struct message *m)
+{
+	size_t len = dialect_frame_max(d, m);
+	void *plain, *room;
+
+	if (d != DIALECT_RAW && rnd(sc, 4) == 0)
+		return true;
+	plain = ring_room(sc->ring, d, len);
+	if (plain == NULL)
+		return false;
+	ring_put(sc->ring, d, dialect_frame(d, m, plain));
+	if (rnd(sc, 4) == 0)
+		return true;
+	room = ring_room(sc->ring, dialect_deflated(d), len);
+	if (room == NULL)
+		return false;
+	ring_put(sc->ring, dialect_deflated(d),
+	    deflater_frame(sc->deflater, plain, len, room));
+	return true;
 }
 
 static bool
@@ -249,18 +295,11 @@ publish(struct scene *sc)
 	    .data_kind = DATA_TEXT};
 	uint64_t newest = directory_newest(dir, channel);
 
-	/* Now and then a worker finds no frame for wscast.v1, and builds it. */
-	for (unsigned d = 0; d < DIALECT_COUNT; d++) {
-		void *room;
-
-		if (d != DIALECT_RAW && rnd(sc, 4) == 0)
-			continue;
-		room = ring_room(sc->ring, d, dialect_frame_max(d, &m));
-		if (room == NULL) {
+	for (unsigned d = 0; d < DIALECT_PLAIN_COUNT; d++) {
+		if (!put_frames(sc, d, &m)) {
 			ring_abort(sc->ring);
 			return false;
 		}
-		ring_put(sc->ring, d, dialect_frame(d, &m, room));
 	}
 	if (newest >= ring_oldest(sc->ring) && newest != 0)
 		desc.prev = (uint32_t)(ring_head(sc->ring) - newest);
@@ -300,10 +339,28 @@ check_message(struct peer *p, bool v1, const char *data, size_t len)
 	p->frames++;
 }
 
+static void
+check_text(
+    struct scene *sc, uint32_t idx, uint8_t first, const uint8_t *payload, size_t len)
+{
+	struct peer *p = &sc->peer[idx];
+
+	if (first & FRAME_RSV1) {
+		assert_true(dialect_is_deflated(dialect_of(idx)));
+		assert_int_equal(inflater_message(sc->inflater, payload, len,
+				     PAYLOAD_MAX, &payload, &len),
+		    INFLATED_WHOLE);
+		p->deflated++;
+	}
+	assert_int_equal(first & ~FRAME_RSV1, 0x80 | OPCODE_TEXT);
+	check_message(p, idx % 2 == 1, (const char *)payload, len);
+}
+
 /* Take all whole frames off the front of the buffer. */
 static void
-check_frames(struct peer *p, bool v1)
+check_frames(struct scene *sc, uint32_t idx)
 {
+	struct peer *p = &sc->peer[idx];
 	size_t at = 0;
 
 	while (p->len - at >= 2) {
@@ -323,8 +380,7 @@ check_frames(struct peer *p, bool v1)
 			assert_memory_equal(f + head, "ping", 4);
 			p->pings++;
 		} else {
-			assert_int_equal(f[0], 0x80 | OPCODE_TEXT);
-			check_message(p, v1, (const char *)f + head, len);
+			check_text(sc, idx, f[0], f + head, len);
 		}
 		at += head + len;
 	}
@@ -348,7 +404,7 @@ read_some(struct scene *sc, uint32_t idx)
 	}
 	assert_true(n > 0); /* no socket closes */
 	p->len += (size_t)n;
-	check_frames(p, idx % 2 == 1);
+	check_frames(sc, idx);
 	return (size_t)n;
 }
 
@@ -411,7 +467,7 @@ test_adoption_killed_at_random_no_byte_lost_or_repeated(void **state)
 {
 	struct scene sc = {.seed = number_from("WSCAST_SEED", (unsigned)time(NULL))};
 	unsigned kills = number_from("WSCAST_KILLS", 300);
-	uint64_t frames = 0, pings = 0;
+	uint64_t frames = 0, pings = 0, deflated = 0;
 	struct timespec deadline, now;
 	pid_t pid;
 
@@ -442,12 +498,15 @@ test_adoption_killed_at_random_no_byte_lost_or_repeated(void **state)
 	for (int i = 0; i < CONNECTIONS; i++) {
 		frames += sc.peer[i].frames;
 		pings += sc.peer[i].pings;
+		deflated += sc.peer[i].deflated;
 	}
-	assert_true(pings > 0);
+	assert_true(pings > 0 && deflated > frames / 8 && deflated < frames / 2);
 	assert_true(page_get(sc.page, PAGE_blocked) > kills / 4); /* frames were cut */
-	print_message("%u kills, %llu messages and %llu pings read, %llu short sends, "
+	print_message("%u kills, %llu messages (%llu deflated) and %llu pings read, "
+		      "%llu short sends, "
 		      "%llu frames rebuilt\n",
-	    kills, (unsigned long long)frames, (unsigned long long)pings,
+	    kills, (unsigned long long)frames, (unsigned long long)deflated,
+	    (unsigned long long)pings,
 	    (unsigned long long)page_get(sc.page, PAGE_blocked),
 	    (unsigned long long)page_get(sc.page, PAGE_rebuilt));
 	scene_close(&sc);
