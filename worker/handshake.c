@@ -210,11 +210,14 @@ reply_and_hang_up(
 }
 
 static void
-refuse(struct worker *w, uint32_t slot, const struct http_fault *f, size_t request_len)
+refuse(struct worker *w, uint32_t slot, const struct http_request *q,
+    const struct http_fault *f, size_t request_len)
 {
 	char reply[HTTP_REPLY_MAX];
 	size_t len = http_error_reply(f, reply);
 
+	if (q->method == HTTP_HEAD) /* RFC 9110 §9.3.2: no body, whatever is said */
+		len = (size_t)((char *)memmem(reply, len, "\r\n\r\n", 4) + 4 - reply);
 	page_add(w->page, PAGE_refused, 1);
 	reply_and_hang_up(w, slot, reply, len, request_len);
 }
@@ -327,7 +330,7 @@ serve_socket(struct worker *w, uint32_t slot, const struct http_request *q)
 	note_address(w, s, q);
 	if (!check_upgrade(w, q, &f) || !check_channels(w, q, v1, &may_publish, &f) ||
 	    !check_extensions(w, q, response, &extensions, &f))
-		refuse(w, slot, &f, q->len);
+		refuse(w, slot, q, &f, q->len);
 	else
 		open_socket(w, slot, q, proto, may_publish, extensions);
 }
@@ -345,7 +348,7 @@ serve_echo(struct worker *w, uint32_t slot, const struct http_request *q)
 		note_address(w, s, q);
 	if (fresh && (!check_upgrade(w, q, &f) ||
 			 !check_extensions(w, q, response, &extensions, &f)))
-		refuse(w, slot, &f, q->len);
+		refuse(w, slot, q, &f, q->len);
 	else
 		open_socket(w, slot, q, PROTO_ECHO, false, extensions);
 }
@@ -402,7 +405,7 @@ serve_demo(struct worker *w, uint32_t slot, const struct http_request *q)
 	if (w->settings->demo != NULL && w->settings->demo[0] != '\0')
 		reply = read_demo(w, q->method == HTTP_HEAD, &len);
 	if (reply == NULL)
-		refuse(w, slot, &f, q->len);
+		refuse(w, slot, q, &f, q->len);
 	else
 		reply_and_hang_up(w, slot, reply, len, q->len);
 	free(reply);
@@ -425,7 +428,7 @@ serve_request(struct worker *w, uint32_t slot, const struct http_request *q)
 	else if (slice_is(q->path, "/"))
 		serve_demo(w, slot, q);
 	else
-		refuse(w, slot, &f, q->len);
+		refuse(w, slot, q, &f, q->len);
 }
 
 /* ---- reading ---- */
@@ -492,7 +495,7 @@ handshake_readable(struct worker *w, uint32_t slot)
 		if (resumed)
 			s->flags &= (uint8_t)~SLOT_REQUEST;
 		else
-			refuse(w, slot, &f, (size_t)n);
+			refuse(w, slot, &q, &f, (size_t)n);
 		break;
 	}
 }
