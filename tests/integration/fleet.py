@@ -371,12 +371,12 @@ class Client:
         """Several channels: the tape has all of them, and nothing flowed meanwhile."""
         storm = self.fleet.storm
         self.state = "live"
+        if storm.number == 0:
+            storm.base.update(self.oks)
         if len(self.v1) == 1:
             channel = self.v1[0]
             self.settle(storm.v1_place(channel, self.oks[channel]))
         else:
-            if storm.number == 0:
-                storm.base.update(self.oks)
             self.settle(len(self.tape.data))
 
     def close(self):
@@ -556,6 +556,10 @@ class Fleet:
     def settle(self, timeout=None):
         """Stop publishing; everyone gets all that is on its tape, and nothing else."""
         self.storm.on = False
+        for client in self.clients.values():
+            if client.slow:  # a window of 2 KiB takes its time with a megabyte
+                client.slow = None
+                client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.storm.round()  # a last one: what is repeated behind it is seen, too
         self.run(lambda: "the last message at %s" % [
             (c.name, len(c.tape.data) - c.pos) for c in self.clients.values()
