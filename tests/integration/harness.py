@@ -532,7 +532,7 @@ class Daemon:
             if d is not self:
                 others.update(descendants(d.pid))
         left = {pid: comm for pid, comm in descendants(os.getpid()).items()
-                if comm.startswith("wscast-worker") and pid not in others}
+                if comm.startswith("wscast-") and pid not in others}
         running = {pid: proc_stat(pid) for pid in left if alive(pid)}
         for pid in left:
             try:

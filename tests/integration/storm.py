@@ -55,7 +55,7 @@ class Killer:
 def shoot(pid):
     """kill -9, if it still is a worker's process."""
     stat = proc_stat(pid)
-    if stat is None or not stat[0].startswith("wscast-worker"):
+    if stat is None or not stat[0].startswith("wscast-"):
         return False
     try:
         os.kill(pid, signal.SIGKILL)

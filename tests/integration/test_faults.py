@@ -16,7 +16,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from fleet import masked, upgrade
 from harness import (BIN, DEADLINE, SANITIZED, Case, CtlError, Redis, cpu_seconds, descendants,
-                     free_port, wait_until)
+                     fds_of, free_port, wait_until)
 from wsclient import V1, close_code, raw, run, soon
 
 OPEN = {"channel *": {"publish": "anyone"}}
@@ -435,7 +435,7 @@ class Idle(Case):
     def test_idle_daemon_takes_no_time(self):
         """Over the time of two pings between server and clients."""
         redis = self.redis()
-        d = self.daemon({"limits": {"ping_interval": "1s"}}, redis=redis)
+        d = self.daemon({"limits": {"ping_interval": "1s", "pong_timeout": "1s"}}, redis=redis)
 
         async def go():
             reader, writer = await asyncio.open_connection("127.0.0.1", d.port)
@@ -499,8 +499,7 @@ class Descriptors(Case):
     def test_too_few_descriptors_shed_and_recover(self):
         """Out of descriptors: no crash, no busy loop, and room again when some leave."""
         d = self.daemon(workers=1, wrap=("prlimit", "--nofile=80:80"))
-        before = {w["keeper_pid"]: len(os.listdir("/proc/%d/fd" % w["keeper_pid"]))
-                  for w in d.workers()}
+        before = fds_of(d)
         socks = []
         for _ in range(100):
             s = socket.create_connection(("127.0.0.1", d.port))
