@@ -431,6 +431,21 @@ supervisor_done(struct supervisor *s)
 	ev_loop_destroy(s->loop);
 }
 
+/* A worker counts as gone when its control socket ends, a moment before its last
+ * process can be reaped. Nobody is to find those: wait, but not for one that hangs. */
+static void
+reap_rest(void)
+{
+	const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+	pid_t pid = 1;
+
+	for (int i = 0; i < 100 && pid >= 0; i++) {
+		pid = waitpid(-1, NULL, WNOHANG);
+		if (pid == 0)
+			(void)nanosleep(&pause, NULL);
+	}
+}
+
 int
 supervisor_run(const struct settings *settings, const char *worker_path)
 {
@@ -455,6 +470,7 @@ supervisor_run(const struct settings *settings, const char *worker_path)
 		workers_start(s.workers);
 		ev_run(s.loop, 0);
 		signals_stop(&s);
+		reap_rest();
 		log_notice("stopped");
 		status = EXIT_SUCCESS;
 	}

@@ -534,6 +534,8 @@ class Daemon:
         left = {pid: comm for pid, comm in descendants(os.getpid()).items()
                 if comm.startswith("wscast-") and pid not in others}
         running = {pid: proc_stat(pid) for pid in left if alive(pid)}
+        if self.proc.returncode == 0:
+            running.update((pid, proc_stat(pid)) for pid in left)  # zombies, too
         for pid in left:
             try:
                 if alive(pid):
