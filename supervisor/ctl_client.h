@@ -16,7 +16,8 @@
 #include "supervisor/outbuf.h"
 
 #define CTL_CLIENTS_MAX 64
-#define CTL_TAILS_MAX 128 /* channels of one client */
+#define CTL_CLIENTS_RESERVED 8 /* of them for root and our own user */
+#define CTL_TAILS_MAX 128      /* channels of one client */
 
 enum ctl_waits {
 	CTL_WAITS_NOT,
@@ -32,11 +33,12 @@ struct ctl_client {
 	int fd;
 	bool may_change;
 	bool gone;  /* to be freed at the end of this turn */
-	bool ended; /* the peer sends nothing more: close once all is answered */
+	bool ended; /* nothing more is read: close once all is answered */
 	struct control_line in;
 
 	struct outbuf out;
-	bool blocked; /* the socket took not all */
+	bool blocked;       /* the socket took not all */
+	uint64_t looked_ms; /* when it was seen to be there while it waits */
 
 	enum ctl_waits waits;
 	json_t *request; /* what is being answered, or NULL */
@@ -63,6 +65,9 @@ struct ctlsock {
 	uint64_t last_number;
 	struct ctl_client *clients[CTL_CLIENTS_MAX];
 	unsigned nclients;
+	unsigned first;   /* whose turn comes first */
+	uint64_t turn_ms; /* when this turn's first request was taken, 0 = none */
+	uint64_t accept_again_ms; /* 0, or when descriptors may be free again */
 	ev_io accept_io;
 };
 

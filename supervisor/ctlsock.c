@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +17,12 @@
 #include "supervisor/registry.h"
 #include "supervisor/supervisor.h"
 
-#define READ_BATCH 8            /* reads in one turn */
-#define REQUEST_BATCH 64        /* requests of one client in one turn */
+#define TURN_MS 5               /* for all clients' requests in one turn */
 #define OUT_PAUSE (256u << 10)  /* bytes waiting: no further request is taken */
 #define OUT_TAIL_MAX (4u << 20) /* bytes waiting: a tail misses messages */
+#define OUT_ALL_MAX (32u << 20) /* bytes waiting of all: no further long answer */
+#define LOOK_MS 500             /* between two looks at a client that waits */
+#define ACCEPT_PAUSE_MS 200     /* when there was no descriptor */
 #define GROUPS_MAX 4096
 #define GROUP "wscast"
 
@@ -192,9 +195,27 @@ client_put(struct ctl_client *c, const char *line, size_t len)
 	ev_io_start(c->sock->s->loop, &c->write_io);
 }
 
+static size_t
+out_of_all(const struct ctlsock *sock)
+{
+	size_t len = 0;
+
+	for (unsigned i = 0; i < sock->nclients; i++)
+		len += sock->clients[i]->out.len;
+	return len;
+}
+
 void
 client_reply(struct ctl_client *c, char *line, size_t len)
 {
+	/* Many who ask for much and read nothing shall not take all memory; to wait
+	 * for them would hold up the others. */
+	if (line != NULL && len > OUT_PAUSE &&
+	    out_of_all(c->sock) + len > OUT_ALL_MAX) {
+		free(line);
+		line = control_error(CONTROL_INTERNAL, &len,
+		    "too many long answers wait to be read: ask for less, or later");
+	}
 	client_put(c, line, len);
 	free(line);
 }
@@ -202,7 +223,8 @@ client_reply(struct ctl_client *c, char *line, size_t len)
 bool
 client_has_room(const struct ctl_client *c, size_t len)
 {
-	return c->out.len + len <= OUT_TAIL_MAX;
+	/* One message may be longer than all that may wait. */
+	return c->out.len == 0 || c->out.len + len <= OUT_TAIL_MAX;
 }
 
 static void
@@ -237,74 +259,89 @@ bad_line(struct ctl_client *c, const char *why)
 	client_reply(c, line, len);
 }
 
-/* Take requests while each is answered at once. */
+/* The line is too long: say so, and close. */
 static void
-client_run(struct ctl_client *c)
+give_up(struct ctl_client *c)
 {
-	for (int i = 0; i < REQUEST_BATCH; i++) {
-		char *line, why[160];
-		size_t len;
-		int r;
+	bad_line(c, "the line is too long");
+	control_line_done(&c->in);
+	c->ended = true;
+}
 
-		if (c->gone || c->waits != CTL_WAITS_NOT || c->out.len > OUT_PAUSE)
-			return;
-		r = control_line_next(&c->in, &line, &len);
-		if (r == 0)
-			return;
-		if (r < 0) {
-			bad_line(c, "the line is too long");
-			c->ended = true;
-			return;
-		}
-		if (control_request_parse(line, len, &c->request, why, sizeof(why)) <
-		    0) {
-			c->request = NULL;
-			bad_line(c, why);
-		} else {
-			command_run(c);
-		}
+/* A request may take milliseconds (it may look at each client), and the feed must not
+ * wait for more than a few of them. At least one is taken in each turn. */
+static bool
+turn_is_over(struct ctlsock *sock)
+{
+	uint64_t now_ms = supervisor_now_ms();
+
+	if (sock->turn_ms == 0)
+		sock->turn_ms = now_ms;
+	return now_ms - sock->turn_ms >= TURN_MS;
+}
+
+static void
+take_request(struct ctl_client *c, const char *line, size_t len)
+{
+	char why[160];
+
+	if (control_request_parse(line, len, &c->request, why, sizeof(why)) < 0) {
+		c->request = NULL;
+		bad_line(c, why);
+	} else {
+		command_run(c);
 	}
 }
 
-/* Read some. Returns false when nothing more comes now. */
 static bool
-client_read(struct ctl_client *c)
+may_run(const struct ctl_client *c)
 {
+	return !c->gone && c->waits == CTL_WAITS_NOT && c->out.len <= OUT_PAUSE;
+}
+
+/* Take requests while each is answered at once, and there is time. Returns whether none
+ * is left. */
+static bool
+client_run(struct ctl_client *c)
+{
+	while (may_run(c)) {
+		char *line;
+		size_t len;
+		int r;
+
+		if (c->in.len > 0 && turn_is_over(c->sock))
+			return false;
+		r = control_line_next(&c->in, &line, &len);
+		if (r == 0)
+			return true;
+		if (r < 0)
+			give_up(c);
+		else
+			take_request(c, line, len);
+	}
+	return false;
+}
+
+/* Read some; client_turn() looks at it, and says when to read again. */
+static void
+on_read(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct ctl_client *c = container_of(io, struct ctl_client, read_io);
 	size_t room;
 	void *buf = control_line_room(&c->in, &room);
 	ssize_t n;
 
 	if (buf == NULL) {
-		bad_line(c, "the line is too long");
-		c->ended = true;
-		return false;
+		give_up(c);
+		return;
 	}
 	n = recv(c->fd, buf, room, MSG_DONTWAIT);
-	if (n > 0) {
+	if (n > 0)
 		control_line_fed(&c->in, (size_t)n);
-		return true;
-	}
-	if (n == 0)
+	else if (n == 0)
 		c->ended = true; /* its requests: what it asked is answered first */
 	else if (errno != EAGAIN && errno != EINTR)
 		c->gone = true;
-	return false;
-}
-
-static void
-on_read(struct ev_loop *loop, ev_io *io, int revents)
-{
-	struct ctl_client *c = container_of(io, struct ctl_client, read_io);
-
-	for (int i = 0; i < READ_BATCH && !c->gone && c->waits == CTL_WAITS_NOT; i++) {
-		bool more = client_read(c);
-
-		client_run(c);
-		if (!more)
-			break;
-	}
-	if (c->ended || c->gone || c->waits != CTL_WAITS_NOT || c->out.len > OUT_PAUSE)
-		ev_io_stop(loop, io);
 }
 
 /* ---- who ---- */
@@ -325,16 +362,18 @@ in_group(int fd, gid_t own, gid_t group)
 	return false;
 }
 
-static bool
-may_change(const struct ctlsock *sock, int fd)
+/* Who is at the other end: may it change things, and is it root or we ourselves? */
+static void
+look_at_peer(const struct ctlsock *sock, int fd, bool *ret_may_change, bool *ret_own)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 
+	*ret_may_change = *ret_own = false;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
-		return false;
-	return peer.uid == 0 || peer.uid == geteuid() ||
-	       in_group(fd, peer.gid, sock->group);
+		return;
+	*ret_own = peer.uid == 0 || peer.uid == geteuid();
+	*ret_may_change = *ret_own || in_group(fd, peer.gid, sock->group);
 }
 
 static void
@@ -342,7 +381,8 @@ refuse(int fd)
 {
 	size_t len = 0;
 	char *line = control_error(CONTROL_INTERNAL, &len,
-	    "too many clients of the control socket (%d): close one", CTL_CLIENTS_MAX);
+	    "too many clients of the control socket (at most %d): close one",
+	    CTL_CLIENTS_MAX);
 
 	if (line != NULL)
 		(void)send(fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -350,16 +390,31 @@ refuse(int fd)
 	(void)close(fd);
 }
 
+/* A socket that cannot be accepted stays readable: look away for a while. */
+static void
+accept_failed(struct ctlsock *sock)
+{
+	if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
+		return;
+	ev_io_stop(sock->s->loop, &sock->accept_io);
+	sock->accept_again_ms = supervisor_now_ms() + ACCEPT_PAUSE_MS;
+}
+
 static void
 on_accept(struct ev_loop *loop, ev_io *io, int revents)
 {
 	struct ctlsock *sock = container_of(io, struct ctlsock, accept_io);
 	int fd = accept4(sock->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	struct ctl_client *c;
+	struct ctl_client *c = NULL;
+	bool may_change, own;
 
-	if (fd < 0)
+	if (fd < 0) {
+		accept_failed(sock);
 		return;
-	c = sock->nclients < CTL_CLIENTS_MAX ? calloc(1, sizeof(*c)) : NULL;
+	}
+	look_at_peer(sock, fd, &may_change, &own);
+	if (sock->nclients < CTL_CLIENTS_MAX - (own ? 0 : CTL_CLIENTS_RESERVED))
+		c = calloc(1, sizeof(*c));
 	if (c == NULL) {
 		refuse(fd);
 		return;
@@ -367,7 +422,7 @@ on_accept(struct ev_loop *loop, ev_io *io, int revents)
 	c->sock = sock;
 	c->number = ++sock->last_number;
 	c->fd = fd;
-	c->may_change = may_change(sock, fd);
+	c->may_change = may_change;
 	control_line_init(&c->in, CONTROL_LINE_MAX);
 	ev_io_init(&c->read_io, on_read, fd, EV_READ);
 	ev_io_init(&c->write_io, on_write, fd, EV_WRITE);
@@ -449,39 +504,83 @@ ctlsock_resume(struct ctlsock *sock)
 			command_run(sock->clients[i]);
 }
 
+static void
+send_now(struct ctl_client *c)
+{
+	if (c->out.len > 0 && !c->blocked && !c->gone)
+		client_send(c);
+}
+
+/* Who waits for an answer is not read from, and might be gone for long. One that only
+ * sends no more is still there. */
+static void
+look_after(struct ctl_client *c)
+{
+	struct pollfd p = {.fd = c->fd};
+	uint64_t now_ms = supervisor_now_ms();
+
+	if (c->waits == CTL_WAITS_NOT || now_ms - c->looked_ms < LOOK_MS)
+		return;
+	c->looked_ms = now_ms;
+	if (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0)
+		c->gone = true;
+}
+
 /* End of a turn for one client: what is due, and whether it is read from. */
 static void
 client_turn(struct ctl_client *c)
 {
 	struct ev_loop *loop = c->sock->s->loop;
+	bool hungry;
 
 	command_turn(c);
 	if (c->missed > 0 && c->out.len < OUT_PAUSE)
 		put_missed(c);
-	if (c->out.len > 0 && !c->blocked)
-		client_send(c);
-	/* What came behind a request that was answered meanwhile. Its answer makes the
-	 * next turn come, so that none is left lying. */
-	client_run(c);
-	if (c->waits != CTL_WAITS_NOT || c->out.len > OUT_PAUSE)
-		return;
-	if (c->ended)
-		c->gone = c->gone || c->out.len == 0;
-	else if (!c->gone)
+	send_now(c);
+	hungry = client_run(c);
+	send_now(c);
+	look_after(c);
+	if (c->ended && hungry && c->out.len == 0)
+		c->gone = true;
+	/* More requests lie here: the next turn comes when one could be answered. */
+	if (!hungry && may_run(c))
+		ev_io_start(loop, &c->write_io);
+	if (hungry && !c->ended && !c->gone)
 		ev_io_start(loop, &c->read_io);
+	else
+		ev_io_stop(loop, &c->read_io);
+}
+
+static void
+accept_again(struct ctlsock *sock)
+{
+	if (sock->accept_again_ms == 0 || supervisor_now_ms() < sock->accept_again_ms)
+		return;
+	sock->accept_again_ms = 0;
+	ev_io_start(sock->s->loop, &sock->accept_io);
 }
 
 void
 ctlsock_flush(struct ctlsock *sock)
 {
-	for (unsigned i = sock->nclients; i-- > 0;) {
-		struct ctl_client *c = sock->clients[i];
+	unsigned n = sock->nclients;
+
+	/* Another one first each time: time may end before all had their turn. */
+	sock->first++;
+	for (unsigned i = 0; i < n; i++) {
+		struct ctl_client *c = sock->clients[(sock->first + i) % n];
 
 		if (!c->gone)
 			client_turn(c);
+	}
+	sock->turn_ms = 0;
+	for (unsigned i = n; i-- > 0;) {
+		struct ctl_client *c = sock->clients[i];
+
 		if (!c->gone)
 			continue;
 		client_free(c);
 		sock->clients[i] = sock->clients[--sock->nclients];
 	}
+	accept_again(sock);
 }

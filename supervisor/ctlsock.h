@@ -27,14 +27,14 @@ void ctlsock_close(struct ctlsock *c); /* and removes the file */
 
 /* A message was published: for the tails of its channel. */
 void ctlsock_message(
-    struct ctlsock *c, uint32_t channel, const struct message *m, uint64_t time_ns);
+    struct ctlsock *sock, uint32_t channel, const struct message *m, uint64_t time_ns);
 /* A channel is delivered from here on, or was refused (-errno): for waiting tails. */
-void ctlsock_live(struct ctlsock *c, uint32_t channel, int err);
+void ctlsock_live(struct ctlsock *sock, uint32_t channel, int err);
 /* How a publish ended. */
-void ctlsock_published(struct ctlsock *c, const struct receipt *receipt, int err);
+void ctlsock_published(struct ctlsock *sock, const struct receipt *receipt, int err);
 /* There is room again: go on with what had to wait. */
-void ctlsock_resume(struct ctlsock *c);
+void ctlsock_resume(struct ctlsock *sock);
 /* Once a turn of the loop: send what was collected, look after restarts. */
-void ctlsock_flush(struct ctlsock *c);
+void ctlsock_flush(struct ctlsock *sock);
 
 #endif
