@@ -432,7 +432,9 @@ note_rest(const struct ctl *ctl, const json_t *ok, const json_t *rows)
 	if (total > shown)
 		fprintf(stderr, "wsctl: %zu of %llu are shown: %s\n", shown,
 		    (unsigned long long)total,
-		    ctl->limit < 0 ? "--limit 0 shows all" : "see --limit");
+		    ctl->limit < 0    ? "--limit 0 shows all"
+		    : ctl->limit == 0 ? "the server shows no more at once"
+				      : "see --limit");
 }
 
 enum outcome
