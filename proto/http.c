@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#define OPENSSL_API_COMPAT 10101 /* SHA1_Init() and the others: see sha1() */
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <string.h>
@@ -705,6 +706,18 @@ http_client_address(const struct http_request *r, const char *trusted, int *fami
 
 /* ---- replies ---- */
 
+/* By the plain functions: SHA1() and EVP look the algorithm up anew each time, which
+ * costs more than the hash, and the first time load all that OpenSSL has: a megabyte in
+ * each worker. */
+static bool
+sha1(const char *text, size_t len, unsigned char digest[SHA_DIGEST_LENGTH])
+{
+	SHA_CTX ctx;
+
+	return SHA1_Init(&ctx) && SHA1_Update(&ctx, text, len) &&
+	       SHA1_Final(digest, &ctx);
+}
+
 int
 http_accept_key(struct slice key, char out[HTTP_ACCEPT_LEN + 1])
 {
@@ -715,7 +728,7 @@ http_accept_key(struct slice key, char out[HTTP_ACCEPT_LEN + 1])
 		return -EIO;
 	memcpy(text, key.p, HTTP_KEY_LEN);
 	memcpy(text + HTTP_KEY_LEN, WEBSOCKET_GUID, sizeof(WEBSOCKET_GUID));
-	if (SHA1((const unsigned char *)text, sizeof(text) - 1, digest) == NULL)
+	if (!sha1(text, sizeof(text) - 1, digest))
 		return -EIO;
 	out[base64_put(digest, sizeof(digest), out)] = '\0';
 	return 0;
