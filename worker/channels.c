@@ -618,7 +618,8 @@ wait_add(struct worker *w, struct slot *s, enum wait_kind kind, const char *id,
 		return NULL;
 	wait = arena_at(w->arena, ref);
 	*wait = (struct wait){.kind = (uint8_t)kind, .id_len = (uint16_t)id_len};
-	memcpy(wait->id, id, id_len);
+	if (id_len > 0) /* without one, id may be NULL */
+		memcpy(wait->id, id, id_len);
 	atomic_signal_fence(memory_order_seq_cst); /* whole before it is linked */
 	*at = ref;
 	return wait;
