@@ -23,7 +23,7 @@ class Protocol(Case):
         async def go():
             v1 = await V1.open(d, *channels)
             await body(d, v1)
-            if v1.ws.open:
+            if v1.ws.close_code is None:
                 # Nothing came that was not looked at.
                 await v1.ok(ping={})
                 self.assertEqual(v1.events, [])
@@ -158,7 +158,7 @@ class Protocol(Case):
                          '{"id":null,"ping":{}}', b"\x00\x01", '{"ping":{}}{"ping":{}}']:
                 one = await V1.open(d)
                 await one.ws.send(junk)
-                if one.ws.open:
+                if one.ws.close_code is None:
                     try:
                         msg = await one.ask(ping={})
                         self.assertIn("ok", msg)
