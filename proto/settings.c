@@ -813,16 +813,21 @@ stream_text(FILE *out, char **text)
 char *
 settings_dump(const struct settings *s)
 {
-	static const char *const sections[] = {"server", "limits", "ring", "feed"};
+	const char *section = "";
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
 
 	if (out == NULL)
 		return NULL;
-	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
-		(void)fprintf(out, "[%s]\n", sections[i]);
-		dump_section(sections[i], s, out);
+	for (size_t i = 0; i < settings_table_len; i++) {
+		/* The keys of a section lie side by side; those of rules come below. */
+		if (strcmp(settings_table[i].section, section) == 0 ||
+		    strcmp(settings_table[i].section, "channel") == 0)
+			continue;
+		section = settings_table[i].section;
+		(void)fprintf(out, "[%s]\n", section);
+		dump_section(section, s, out);
 	}
 	for (size_t i = 0; i < s->nrules; i++) {
 		(void)fprintf(out, "[channel %s]\n", s->rules[i].glob);

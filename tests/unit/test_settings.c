@@ -405,8 +405,9 @@ test_settings_dump_reads_back(void **state)
 	    "server.listen=[::1]:7", "server.workers=5",
 	    "server.admin_listen=", "server.origins=a b c", "limits.message_rate=7",
 	    "limits.ping_interval=1501ms", "limits.max_message_size=1000",
-	    "ring.size=8M", "feed.source=pubsub", "feed.redis=unix:///x?db=2",
-	    "feed.prefix=", "channel a]b;c.slow=skip",
+	    "ring.size=8M", "compression.enabled=no", "compression.level=9",
+	    "compression.min_saving=25%", "feed.source=pubsub",
+	    "feed.redis=unix:///x?db=2", "feed.prefix=", "channel a]b;c.slow=skip",
 	    "channel chat:*.max_message_size=10", "channel *.rate=3",
 	    "channel *.publish=claim"};
 	struct settings *a = load(overrides, sizeof(overrides) / sizeof(overrides[0])),
@@ -420,6 +421,9 @@ test_settings_dump_reads_back(void **state)
 	assert_string_equal(b->admin_listen, "");
 	assert_string_equal(b->origins, "a b c");
 	assert_int_equal(b->ping_interval_ms, 1501);
+	assert_false(b->compression);
+	assert_int_equal(b->compression_level, 9);
+	assert_int_equal(b->compression_min_saving, 25);
 	assert_string_equal(b->rules[0].glob, "a]b;c");
 	assert_int_equal(b->rules[0].slow, SLOW_SKIP);
 	assert_int_equal(b->rules[1].max_message_size, 10);
@@ -472,6 +476,32 @@ test_settings_get_values_and_unknown(void **state)
 		assert_null(settings_get(s, unknown[i]));
 		assert_int_equal(errno, ENOENT);
 	}
+	settings_free(s);
+}
+
+/* A dump is all that the workers get. */
+static void
+test_settings_dump_has_every_key_once(void **state)
+{
+	struct settings *s = load(NULL, 0);
+	char *text = settings_dump(s), *section, line[80];
+
+	assert_non_null(text);
+	for (size_t i = 0; i < settings_table_len; i++) {
+		const char *at, *end;
+
+		(void)snprintf(line, sizeof(line), "[%s", settings_table[i].section);
+		section = strstr(text, line);
+		assert_non_null(section);
+		assert_null(strstr(section + 1, line));
+		end = strstr(section, "\n[");
+		(void)snprintf(line, sizeof(line), "\n%s = ", settings_table[i].key);
+		at = strstr(section, line);
+		if (at == NULL || (end != NULL && at > end))
+			fail_msg("no %s.%s", settings_table[i].section,
+			    settings_table[i].key);
+	}
+	free(text);
 	settings_free(s);
 }
 
@@ -656,6 +686,7 @@ main(void)
 	    cmocka_unit_test(test_settings_dump_reads_back),
 	    cmocka_unit_test(test_settings_password_never_shown),
 	    cmocka_unit_test(test_settings_get_values_and_unknown),
+	    cmocka_unit_test(test_settings_dump_has_every_key_once),
 	    cmocka_unit_test(test_settings_info_names_every_key),
 	    cmocka_unit_test(test_name_ok_bounds),
 	    cmocka_unit_test(test_redis_url_good),
