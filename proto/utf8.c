@@ -1,4 +1,3 @@
-#include <stdint.h>
 #include <string.h>
 
 #include "proto/utf8.h"
@@ -85,4 +84,47 @@ utf8_cut(const char *s, size_t len, size_t max)
 	while (max > 0 && is_tail((unsigned char)s[max]))
 		max--;
 	return max;
+}
+
+/* RFC 3629 §4: what may follow the first byte of a character. */
+static bool
+check_first(struct utf8_check *u, unsigned char c)
+{
+	if (c < 0xc2 || c > 0xf4)
+		return false;
+	u->need = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+	u->lo = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+	u->hi = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+	return true;
+}
+
+bool
+utf8_check_add(struct utf8_check *u, const void *buf, size_t len)
+{
+	const unsigned char *p = buf, *end = p + len;
+	uint64_t word;
+
+	while (p < end) {
+		if (u->need > 0) {
+			if (*p < u->lo || *p > u->hi)
+				return false;
+			u->need--;
+			u->lo = 0x80;
+			u->hi = 0xbf;
+			p++;
+		} else if (*p >= 0x80) {
+			if (!check_first(u, *p++))
+				return false;
+		} else {
+			/* Most text is ASCII: eight bytes at a time. */
+			for (; end - p >= 8; p += 8) {
+				memcpy(&word, p, 8);
+				if (word & HIGH_BITS)
+					break;
+			}
+			while (p < end && *p < 0x80)
+				p++;
+		}
+	}
+	return true;
 }

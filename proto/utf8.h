@@ -8,9 +8,28 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Whether all len bytes are valid UTF-8; no bytes at all are. */
 bool utf8_valid(const void *buf, size_t len);
+
+/* A check of text that comes in parts; all zero at its begin. */
+struct utf8_check {
+	uint8_t need;   /* continuation bytes of the character that has begun */
+	uint8_t lo, hi; /* bounds of the next of them */
+};
+
+/* Whether the text so far can be the begin of valid UTF-8; when not, it is at the first
+ * wrong byte that this is told. */
+bool utf8_check_add(struct utf8_check *u, const void *buf, size_t len)
+    __attribute__((warn_unused_result));
+
+/* Whether no character is cut. */
+static inline bool
+utf8_check_done(const struct utf8_check *u)
+{
+	return u->need == 0;
+}
 
 /* Bytes of the character that begins at p (1 to 4), or 0 when none is whole and valid
  * within len bytes. */

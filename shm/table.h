@@ -55,7 +55,6 @@ enum slot_flag {
 	SLOT_TEXT_PUBLISH = 1 << 4, /* raw: may publish to its only channel */
 	SLOT_REQUEST = 1 << 5,      /* its HTTP request may still be in the kernel */
 	SLOT_DEAF = 1 << 6,         /* what the client sends is thrown away */
-	SLOT_PEER_CLOSED = 1 << 7,  /* the client's Close frame has come */
 };
 
 /* One subscription. Records below `from` (mod 2^32) are not meant for it. */

@@ -5,7 +5,7 @@
  * before bytes are taken from the kernel, and cleared when all that they brought was
  * acted upon and the connection is between two messages.
  *
- * Source   RFC 6455 §5, §7.4.1; RFC 7692 §6, §7.2.2; parsed by wslay
+ * Source   RFC 6455 §5, §7.4.1; RFC 7692 §6, §7.2.2; parsed by proto/inbound.c
  * Memory   one buffer and one inflater for all; a parser is 9 KiB, and
  *          limits.max_message_size beside it
  */

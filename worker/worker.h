@@ -3,7 +3,7 @@
  *
  *   client.c    a connection's life: accept, watchers, deadlines, close
  *   handshake.c the HTTP request, peeked at until it is whole
- *   reader.c    frames from the client: pooled wslay contexts
+ *   reader.c    frames from the client: a pool of parsers (proto/inbound.c)
  *   session.c   what a client's message means, by protocol
  *   channels.c  this worker's channels, who is subscribed, what is asked upstream
  *   fanout.c    records of the ring to the subscribers' sockets

@@ -33,6 +33,52 @@ shortest(uint32_t c)
 	return c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
 }
 
+/* The check of text in parts says what utf8_valid() says of the whole, and that it is
+ * wrong not later than with its first wrong byte. */
+static void
+test_utf8_check_in_parts_as_whole(void **state)
+{
+	unsigned char buf[4 + 12];
+
+	memset(buf, 'a', sizeof(buf));
+	for (uint32_t c = 0; c < 0x1fffff; c += c < 0x11000 ? 1 : 61) {
+		for (size_t n = shortest(c); n <= 4; n++) {
+			size_t len = encode(c, n, buf), more = len + c % 12;
+			struct utf8_check one = {0}, two = {0}, all = {0};
+			bool ok = true;
+
+			memset(buf + len, 'a', sizeof(buf) - len);
+			for (size_t i = 0; i < len && ok; i++)
+				ok = utf8_check_add(&one, buf + i, 1);
+			assert_int_equal(
+			    ok && utf8_check_done(&one), utf8_valid(buf, len));
+			ok = utf8_check_add(&two, buf, len / 2) &&
+			     utf8_check_add(&two, buf + len / 2, more - len / 2);
+			assert_int_equal(
+			    ok && utf8_check_done(&two), utf8_valid(buf, more));
+			ok = utf8_check_add(&all, buf, more);
+			assert_int_equal(
+			    ok && utf8_check_done(&all), utf8_valid(buf, more));
+		}
+	}
+}
+
+static void
+test_utf8_check_cut_is_no_end(void **state)
+{
+	static const char *const cut[] = {
+	    "\xc3", "\xe2", "\xe2\x82", "\xf0", "\xf0\x9f", "abcdefgh\xf0\x9f\x8e"};
+
+	for (size_t i = 0; i < sizeof(cut) / sizeof(cut[0]); i++) {
+		struct utf8_check u = {0};
+
+		assert_true(utf8_check_add(&u, cut[i], strlen(cut[i])));
+		assert_false(utf8_check_done(&u));
+		assert_true(utf8_check_add(&u, "", 0));
+		assert_false(utf8_check_add(&u, "a", 1));
+	}
+}
+
 static void
 test_utf8_every_code_point_only_shortest_form_valid(void **state)
 {
@@ -113,6 +159,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_utf8_every_code_point_only_shortest_form_valid),
+	    cmocka_unit_test(test_utf8_check_in_parts_as_whole),
+	    cmocka_unit_test(test_utf8_check_cut_is_no_end),
 	    cmocka_unit_test(test_utf8_cut_character_invalid),
 	    cmocka_unit_test(test_utf8_broken_byte_found_at_each_place),
 	    cmocka_unit_test(test_utf8_cut_keeps_characters_whole),
