@@ -75,6 +75,7 @@ unit_tests := $(patsubst tests/unit/%.c,$(bin)/tests/%,$(wildcard tests/unit/tes
 fuzz_names := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_replays := $(addprefix $(bin)/tests/,$(fuzz_names))
 integration_tests := $(wildcard tests/integration/test_*.py)
+interop_tests := $(wildcard tests/interop/test_*.py)
 man_pages := $(wildcard man/*.[1-8])
 scripts := .ci/run packaging/install-deps packaging/demo/run tests/check-includes \
 	tests/bench/peers/run tests/bench/peers/install tests/bench/peers/start
@@ -166,18 +167,20 @@ run-now:
 
 TESTS ?=
 run_tests = $(Q)tests/run --bin $(bin) $(addprefix --only ,$(TESTS))
-.PHONY: check check-now unit integration test-programs
+.PHONY: check check-now unit integration interop test-programs
 check: ## run all tests; the last line counts them
 	$(Q)packaging/install-deps build test
 	$(SUBMAKE) -j$(JOBS) all test-programs
 	$(SUBMAKE) check-now
 check-now:
-	$(run_tests) $(unit_tests) $(fuzz_replays) $(integration_tests)
+	$(run_tests) $(unit_tests) $(fuzz_replays) $(integration_tests) $(interop_tests)
 test-programs: $(unit_tests) $(fuzz_replays)
 unit: $(unit_tests) $(fuzz_replays) ## build and run the unit tests alone
 	$(run_tests) $(unit_tests) $(fuzz_replays)
 integration: all ## build and run the integration tests alone
 	$(run_tests) $(integration_tests)
+interop: all ## build and run the conformance suite and the independent clients alone
+	$(run_tests) $(interop_tests)
 
 BENCH ?=
 .PHONY: bench bench-now
@@ -244,7 +247,7 @@ lint-man:
 	$(Q)mandoc -T lint -W warning $(man_pages)
 lint-scripts:
 	$(Q)shellcheck $(scripts)
-	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run tests/bench/run $(wildcard tests/integration/*.py)
+	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run tests/bench/run $(wildcard tests/integration/*.py tests/interop/*.py)
 check-includes: ## hold the table of who may include whom
 	$(Q)tests/check-includes
 
