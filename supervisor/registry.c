@@ -12,8 +12,15 @@
 
 #define NONE UINT32_MAX
 #define RETIRED_BATCH 1024 /* entries looked at in one tick */
+#define REFUSED_MS 5000    /* until the feed is asked again for those who had it */
 
-enum list_id { LIST_LINGER, LIST_RETIRED, LIST_COUNT, LIST_NONE = LIST_COUNT };
+enum list_id {
+	LIST_LINGER,
+	LIST_REFUSED, /* by the feed, though somebody is subscribed */
+	LIST_RETIRED,
+	LIST_COUNT,
+	LIST_NONE = LIST_COUNT
+};
 
 /* A worker that waits for the feed's answer. */
 struct waiter {
@@ -25,7 +32,7 @@ struct waiter {
 struct entry {
 	struct waiter *waiters;
 	uint64_t last_control; /* number of the last control record that names it */
-	uint64_t linger_ms;    /* end of the linger */
+	uint64_t due_ms;       /* LINGER, REFUSED: until when it is on that list */
 	uint32_t next, prev;   /* on its list */
 	uint32_t nworkers, tails;
 	uint8_t list; /* enum list_id */
@@ -289,16 +296,6 @@ answer(struct registry *r, uint32_t idx, const struct waiter *w, int err)
 		    directory_offset(r->dir, idx), w->token);
 }
 
-static void
-answer_all(struct registry *r, uint32_t idx, int err)
-{
-	struct entry *e = &r->entries[idx];
-
-	for (const struct waiter *w = e->waiters; w != NULL; w = w->next)
-		answer(r, idx, w, err);
-	waiters_free(e);
-}
-
 /*
  * The gap takes an offset and a record of its own: offsets never run ahead of record
  * numbers, on which a new entry's start relies (directory.h). What came before it is
@@ -337,7 +334,7 @@ interest_lost(struct registry *r, uint32_t idx)
 
 	if (e->nworkers > 0 || e->tails > 0 || e->list != LIST_NONE)
 		return;
-	e->linger_ms = r->now_ms + REGISTRY_LINGER_MS;
+	e->due_ms = r->now_ms + REGISTRY_LINGER_MS;
 	list_append(r, LIST_LINGER, idx);
 }
 
@@ -403,7 +400,9 @@ registry_want(struct registry *r, unsigned worker, const char *name, size_t len,
 		bit_put(r, r->interest, idx, worker, true);
 		e->nworkers++;
 	}
-	if (!e->live) {
+	/* A worker that has subscribers here was answered once: it waits for nothing.
+	 */
+	if (!e->live && believed != idx) {
 		err = wait_for(e, worker, token);
 		if (err < 0)
 			answer(r, idx, &once, err);
@@ -424,6 +423,22 @@ drop_worker(struct registry *r, uint32_t idx, unsigned worker)
 	wait_no_more(e, worker);
 	e->nworkers--;
 	interest_lost(r, idx);
+}
+
+/* Who is refused has no interest any more, and will not drop it. */
+static void
+answer_all(struct registry *r, uint32_t idx, int err)
+{
+	struct entry *e = &r->entries[idx];
+
+	while (e->waiters != NULL) {
+		const struct waiter w = *e->waiters;
+
+		wait_no_more(e, w.worker);
+		answer(r, idx, &w, err);
+		if (err < 0)
+			drop_worker(r, idx, w.worker);
+	}
 }
 
 void
@@ -482,6 +497,20 @@ registry_untail(struct registry *r, uint32_t channel)
 
 /* ---- the feed's side ---- */
 
+/* A refused channel. Its index stays its own while a worker has subscribers that were
+ * served before: they would get whatever has it next. */
+static void
+put_aside(struct registry *r, uint32_t idx)
+{
+	struct entry *e = &r->entries[idx];
+
+	if (e->wanted) /* asked for anew by who was told */
+		return;
+	e->due_ms = r->now_ms + REFUSED_MS;
+	list_append(
+	    r, e->nworkers > 0 || e->tails > 0 ? LIST_REFUSED : LIST_RETIRED, idx);
+}
+
 void
 registry_confirmed(struct registry *r, uint32_t channel, int err)
 {
@@ -490,7 +519,7 @@ registry_confirmed(struct registry *r, uint32_t channel, int err)
 	if (!registry_wanted(r, channel))
 		return; /* dropped meanwhile */
 	if (err < 0) {
-		/* Whoever asks next makes the feed try again. */
+		/* Whoever asks next makes the feed try again, or registry_tick(). */
 		e->wanted = e->live = false;
 	} else if (!e->live) {
 		e->live = true;
@@ -501,13 +530,8 @@ registry_confirmed(struct registry *r, uint32_t channel, int err)
 	answer_all(r, channel, err);
 	if (r->feed->on_live != NULL)
 		r->feed->on_live(r->owner, channel, err);
-	if (err < 0) {
-		/* A refused worker has no interest any more, and will not drop it. */
-		for (unsigned w = 0; w < r->nworkers; w++)
-			drop_worker(r, channel, w);
-		if (e->tails == 0)
-			list_append(r, LIST_RETIRED, channel);
-	}
+	if (err < 0)
+		put_aside(r, channel);
 }
 
 void
@@ -608,6 +632,17 @@ end_linger(struct registry *r, uint32_t idx)
 	list_append(r, LIST_RETIRED, idx);
 }
 
+static void
+end_refused(struct registry *r, uint32_t idx)
+{
+	const struct entry *e = &r->entries[idx];
+
+	if (e->nworkers > 0 || e->tails > 0)
+		interest_gained(r, idx); /* as if it were just now */
+	else
+		list_append(r, LIST_RETIRED, idx);
+}
+
 /* Whether the ring still holds a record that names it. */
 static bool
 in_ring(const struct registry *r, uint32_t idx)
@@ -623,12 +658,15 @@ void
 registry_tick(struct registry *r, uint64_t now_ms)
 {
 	const struct list *linger = &r->lists[LIST_LINGER];
+	const struct list *refused = &r->lists[LIST_REFUSED];
 	const struct list *retired = &r->lists[LIST_RETIRED];
 	uint32_t n;
 
 	r->now_ms = now_ms;
-	while (linger->first != NONE && r->entries[linger->first].linger_ms <= now_ms)
+	while (linger->first != NONE && r->entries[linger->first].due_ms <= now_ms)
 		end_linger(r, linger->first);
+	while (refused->first != NONE && r->entries[refused->first].due_ms <= now_ms)
+		end_refused(r, refused->first);
 
 	n = retired->len < RETIRED_BATCH ? retired->len : RETIRED_BATCH;
 	for (; n > 0; n--) {

@@ -50,7 +50,7 @@ void registry_set_feed(
 
 /*
  * A worker wants a channel. Answered by a record RING_SUBSCRIBED or RING_REFUSED with
- * arg = token, except when it believed rightly and the channel is live.
+ * arg = token, except when it believed rightly: it has subscribers there already.
  *
  * name      1 to CHANNEL_NAME_MAX bytes, checked by the caller.
  * believed  what the worker has as the channel's index, or UPLINK_NO_DIRECTORY.
@@ -75,7 +75,8 @@ int registry_take(struct registry *r, const char *name, size_t len,
 
 /* ---- the feed's side ---- */
 
-/* The feed delivers the channel from here on (0), or cannot (-errno). */
+/* The feed delivers the channel from here on (0), or cannot (-errno): then whoever
+ * waits is told, and for those who have subscribers from before it is asked again. */
 void registry_confirmed(struct registry *r, uint32_t channel, int err);
 /* The feed lost its link: no channel is live. */
 void registry_lost(struct registry *r);
@@ -99,7 +100,8 @@ unsigned registry_tails(const struct registry *r, uint32_t channel);
 uint32_t registry_len(const struct registry *r); /* no index at or above is used */
 uint32_t registry_count(const struct registry *r);
 
-/* Once a second or so: ends lingering, frees what has left the ring. */
+/* Once a second or so: ends lingering, asks again for what was refused, frees what has
+ * left the ring. */
 void registry_tick(struct registry *r, uint64_t now_ms);
 
 #endif

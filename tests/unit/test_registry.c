@@ -367,6 +367,57 @@ test_registry_lost_link_leaves_a_gap(void **state)
 	assert_no_record(f);
 }
 
+/* Redis refuses, after a reconnect, what it allowed before. The workers still have
+ * subscribers under that index: it must not become another channel's. */
+static void
+test_registry_refused_anew_keeps_its_index(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t channel, other;
+
+	want(f, 1, "news", 5);
+	channel = find(f, "news");
+	registry_confirmed(f->reg, channel, 0);
+	registry_lost(f->reg);
+	want(f, 2, "news", 6);
+	/* A successor that believes rightly is no news either. */
+	registry_want(f->reg, 1, "news", 4, 5, channel);
+	f->read_to = ring_head(f->ring);
+	registry_confirmed(f->reg, channel, -EACCES);
+	assert_record(f, RING_REFUSED, 2, 6);
+	assert_no_record(f);
+	pass_the_ring(f);
+	registry_tick(f->reg, 2000);
+	registry_tick(f->reg, 2001);
+	assert_int_equal(registry_take(f->reg, "other", 5, &other), 0);
+	assert_int_not_equal(other, channel);
+}
+
+static void
+test_registry_refused_anew_is_asked_for_again(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t channel;
+
+	want(f, 1, "news", 5);
+	channel = find(f, "news");
+	registry_confirmed(f->reg, channel, 0);
+	registry_lost(f->reg);
+	registry_confirmed(f->reg, channel, -EACCES);
+	f->read_to = ring_head(f->ring);
+	assert_int_equal(f->wants, 1);
+	registry_tick(f->reg, 100000);
+	assert_int_equal(f->wants, 2);
+	registry_confirmed(f->reg, channel, 0);
+	assert_record(f, RING_GAP, 0, UINT64_MAX);
+	/* And not when nobody is left. */
+	registry_lost(f->reg);
+	registry_confirmed(f->reg, channel, -EACCES);
+	leave(f, 1, "news");
+	registry_tick(f->reg, 200000);
+	assert_int_equal(f->wants, 2);
+}
+
 static void
 test_registry_lost_before_it_was_live_leaves_none(void **state)
 {
@@ -458,6 +509,8 @@ main(void)
 	    T(test_registry_offsets_go_on_above_those_of_a_former_life),
 	    T(test_registry_freed_index_is_given_again),
 	    T(test_registry_lost_link_leaves_a_gap),
+	    T(test_registry_refused_anew_keeps_its_index),
+	    T(test_registry_refused_anew_is_asked_for_again),
 	    T(test_registry_lost_before_it_was_live_leaves_none),
 	    T(test_registry_dropped_and_wanted_again_leaves_a_gap),
 	    T(test_registry_confirm_of_a_dropped_channel_is_nothing),
