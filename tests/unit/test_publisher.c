@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "proto/frame.h"
 #include "shm/directory.h"
 #include "supervisor/publisher.h"
 
@@ -249,6 +250,136 @@ test_publisher_tells_of_each_message_that_is_published(void **state)
 	assert_int_equal(f->told_offset, n);
 }
 
+/* ---- compression ---- */
+
+static const char zeros[4000];
+
+static void
+compress(struct fixture *f, bool enabled, uint32_t threshold, uint32_t min_saving)
+{
+	struct settings s = {.compression = enabled,
+	    .compression_level = 3,
+	    .compression_threshold = threshold,
+	    .compression_min_saving = min_saving};
+
+	assert_int_equal(publisher_set_compression(&f->p, &s), 0);
+}
+
+/* Bytes of the record's frame in a dialect. */
+static size_t
+frame_len(struct fixture *f, enum dialect d, uint64_t number)
+{
+	const void *frame;
+
+	return ring_frames(f->ring, d, number, number + 1, &frame);
+}
+
+static void
+test_publisher_deflates_on_demand_alone(void **state)
+{
+	struct fixture *f = *state;
+
+	compress(f, true, 0, 10);
+	assert_int_equal(publisher_message(&f->p, 2, zeros, sizeof(zeros)), 0);
+	assert_int_equal(frame_len(f, DIALECT_RAW_DEFLATE, 1), 0);
+	want(f, 1, DIALECT_RAW_DEFLATE);
+	assert_int_equal(publisher_message(&f->p, 2, zeros, sizeof(zeros)), 0);
+	assert_in_range(frame_len(f, DIALECT_RAW_DEFLATE, 2), 3, 100);
+	assert_int_equal(frame_len(f, DIALECT_RAW, 2), sizeof(zeros) + 4);
+	assert_int_equal(frame_len(f, DIALECT_V1_DEFLATE, 2), 0);
+	assert_int_equal(f->p.deflated, 1);
+	assert_int_equal(f->p.deflate_saved,
+	    sizeof(zeros) + 4 - frame_len(f, DIALECT_RAW_DEFLATE, 2));
+}
+
+static void
+test_publisher_deflated_is_the_plain_message(void **state)
+{
+	struct fixture *f = *state;
+	struct inflater *z;
+	const uint8_t *message;
+	const void *deflated, *plain, *payload, *expected;
+	enum opcode op;
+	size_t len;
+
+	compress(f, true, 0, 10);
+	want(f, 0, DIALECT_V1);
+	want(f, 0, DIALECT_V1_DEFLATE);
+	assert_int_equal(publisher_message(&f->p, 2, zeros, sizeof(zeros)), 0);
+	assert_true(ring_frames(f->ring, DIALECT_V1, 1, 2, &plain) > 0);
+	assert_true(ring_frames(f->ring, DIALECT_V1_DEFLATE, 1, 2, &deflated) > 0);
+	assert_int_equal(inflater_new(&z), 0);
+	len = frame_payload(deflated, &op, &payload);
+	assert_int_equal(
+	    inflater_message(z, payload, len, 1 << 20, &message, &len), INFLATED_WHOLE);
+	assert_int_equal(op, OPCODE_TEXT);
+	assert_int_equal(frame_payload(plain, &op, &expected), len);
+	assert_memory_equal(message, expected, len);
+	inflater_free(z);
+}
+
+/* Its plain frame is not in the ring either: there is nothing to deflate. */
+static void
+test_publisher_deflates_nothing_without_plain_frame(void **state)
+{
+	struct fixture *f = *state;
+
+	compress(f, true, 0, 10);
+	want(f, 0, DIALECT_V1_DEFLATE);
+	assert_int_equal(publisher_message(&f->p, 2, zeros, sizeof(zeros)), 0);
+	assert_int_equal(frame_len(f, DIALECT_V1_DEFLATE, 1), 0);
+}
+
+static void
+test_publisher_deflates_from_threshold_on(void **state)
+{
+	struct fixture *f = *state;
+
+	compress(f, true, 1000, 10);
+	want(f, 0, DIALECT_RAW_DEFLATE);
+	assert_int_equal(publisher_message(&f->p, 2, zeros, 999), 0);
+	assert_int_equal(publisher_message(&f->p, 2, zeros, 1000), 0);
+	assert_int_equal(frame_len(f, DIALECT_RAW_DEFLATE, 1), 0);
+	assert_true(frame_len(f, DIALECT_RAW_DEFLATE, 2) > 0);
+}
+
+/* What becomes no smaller is left plain, whatever the setting; also nothing at all. */
+static void
+test_publisher_leaves_plain_what_saves_too_little(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t noise[2000];
+	uint32_t random = 1;
+
+	for (size_t i = 0; i < sizeof(noise); i++) {
+		random = random * 1664525 + 1013904223;
+		noise[i] = (uint8_t)(random >> 24);
+	}
+	want(f, 0, DIALECT_RAW_DEFLATE);
+	for (unsigned percent = 0; percent < 100; percent += 33) {
+		compress(f, true, 0, percent);
+		assert_int_equal(publisher_message(&f->p, 2, noise, sizeof(noise)), 0);
+		assert_int_equal(publisher_message(&f->p, 2, "", 0), 0);
+		assert_int_equal(publisher_message(&f->p, 2, "a", 1), 0);
+	}
+	for (uint64_t number = 1; number < ring_head(f->ring); number++)
+		assert_int_equal(frame_len(f, DIALECT_RAW_DEFLATE, number), 0);
+	assert_int_equal(f->p.deflated, 0);
+	assert_int_equal(f->p.deflate_tried, 12);
+}
+
+static void
+test_publisher_deflates_no_longer_when_set_so(void **state)
+{
+	struct fixture *f = *state;
+
+	want(f, 0, DIALECT_RAW_DEFLATE);
+	compress(f, true, 0, 10);
+	compress(f, false, 0, 10);
+	assert_int_equal(publisher_message(&f->p, 2, zeros, sizeof(zeros)), 0);
+	assert_int_equal(frame_len(f, DIALECT_RAW_DEFLATE, 1), 0);
+}
+
 int
 main(void)
 {
@@ -264,6 +395,12 @@ main(void)
 	    T(test_publisher_control_that_waits_stays_in_front),
 	    T(test_publisher_batch_is_taken_once),
 	    T(test_publisher_tells_of_each_message_that_is_published),
+	    T(test_publisher_deflates_on_demand_alone),
+	    T(test_publisher_deflated_is_the_plain_message),
+	    T(test_publisher_deflates_nothing_without_plain_frame),
+	    T(test_publisher_deflates_from_threshold_on),
+	    T(test_publisher_leaves_plain_what_saves_too_little),
+	    T(test_publisher_deflates_no_longer_when_set_so),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
