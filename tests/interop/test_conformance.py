@@ -1,4 +1,4 @@
-"""RFC 6455 by the letter: a test for each case and each way to feed it.
+"""RFC 6455 and RFC 7692 by the letter: a test for each case and each way to feed it.
 
 The cases are tables in cases_*.py. All of them run at once before the first test; a
 test only looks at what its case brought.
@@ -12,6 +12,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "integration")]
 import cases_close
+import cases_deflate
 import cases_frames
 import cases_handshake
 import cases_text
@@ -19,7 +20,7 @@ from conform import FEEDS, SEED, run_all
 from harness import Daemon
 
 GROUPS = {"Handshake": cases_handshake, "Frames": cases_frames, "Text": cases_text,
-          "Close": cases_close}
+          "Close": cases_close, "Deflate": cases_deflate}
 
 
 def server(max_message_size):
@@ -53,8 +54,9 @@ def make_test(case, feed):
     def test(self):
         wrong = results[case.name, feed]
         if wrong:
-            self.fail("%s, fed %s (RFC 6455 §%s; seed %d): %s"
-                      % (case.name, feed, case.rule, SEED, wrong))
+            rule = case.rule if case.rule.startswith("RFC") else "RFC 6455 §" + case.rule
+            self.fail("%s, fed %s (%s; seed %d): %s"
+                      % (case.name, feed, rule, SEED, wrong))
 
     test.__doc__ = None
     return test
