@@ -30,6 +30,7 @@
 #define LINGER_TICKS 20  /* for a client to read the answer to a request */
 #define RESUME_TICKS 50  /* a deadline that came while nobody served */
 #define STUCK_TICKS 300  /* within one message: whoever drips bytes holds a parser */
+#define IDS 32           /* random ids of clients fetched at once */
 
 /* What a slot's deadline is for: in the table, so numbers are never given new meaning.
  */
@@ -66,6 +67,10 @@ struct clients {
 	ev_prepare reap;
 	ev_timer pause;
 	uint64_t random;
+	uint64_t ids[IDS]; /* random; the first nids are still to be given out */
+	unsigned nids;
+	uint32_t tx_accept; /* accept_tx(), once it is known */
+	bool tx_accept_known;
 	struct log_limit limit_log;
 };
 
@@ -109,9 +114,10 @@ client_set_reader(struct worker *w, uint32_t slot, struct reader *r)
 
 /* ---- the kernel ---- */
 
-/* How many bytes the kernel says that it sent: what came before the first of ours. */
+/* How many bytes the kernel says that the peer acknowledged: what came before the first
+ * of ours. */
 static int
-accept_tx(int fd, uint32_t *ret_tx)
+bytes_acked(int fd, uint32_t *ret_acked)
 {
 	struct tcp_info info;
 	socklen_t len = sizeof(info);
@@ -119,25 +125,56 @@ accept_tx(int fd, uint32_t *ret_tx)
 	memset(&info, 0, sizeof(info));
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
 		return -errno;
-	*ret_tx = (uint32_t)info.tcpi_bytes_acked;
+	*ret_acked = (uint32_t)info.tcpi_bytes_acked;
 	return 0;
 }
 
-static void
-set_peer(struct slot *s, int fd)
+/*
+ * The same for a socket that accept4() has just given us. adopt.c counts from there, so
+ * it must be exact; and it is one number for all of these, so the first is asked.
+ *
+ * The kernel adds to the count where an acknowledgement moves snd_una on, and makes an
+ * accepted socket with snd_una behind the SYN already (Linux:
+ * tcp_create_openreq_child(), also for SYN cookies and Fast Open). What moves snd_una
+ * later is our data alone, and none was sent. So it is 0 on every Linux yet; if one
+ * began to count the SYN, it would be 1, and for all. Not so for an orphan: a
+ * predecessor may have written to it.
+ */
+static int
+accept_tx(struct clients *c, int fd, uint32_t *ret_tx)
 {
-	struct sockaddr_storage ss = {0};
-	socklen_t len = sizeof(ss);
+	int r = 0;
 
-	if (getpeername(fd, (struct sockaddr *)&ss, &len) < 0)
-		return;
-	if (ss.ss_family == AF_INET) {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)&ss;
+	if (!c->tx_accept_known)
+		r = bytes_acked(fd, &c->tx_accept);
+	if (r < 0)
+		return r;
+	c->tx_accept_known = true;
+	*ret_tx = c->tx_accept;
+	return 0;
+}
+
+/* Random ids by the batch: each call is a system call. */
+static uint64_t
+next_id(struct clients *c)
+{
+	if (c->nids == 0) {
+		randombytes_buf(c->ids, sizeof(c->ids));
+		c->nids = IDS;
+	}
+	return c->ids[--c->nids];
+}
+
+static void
+set_peer(struct slot *s, const struct sockaddr_storage *ss)
+{
+	if (ss->ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)ss;
 
 		memcpy(s->addr, &in->sin_addr, 4);
 		s->port = ntohs(in->sin_port);
-	} else if (ss.ss_family == AF_INET6) {
-		const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)&ss;
+	} else if (ss->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)ss;
 
 		s->port = ntohs(in->sin6_port);
 		if (IN6_IS_ADDR_V4MAPPED(&in->sin6_addr)) {
@@ -147,17 +184,7 @@ set_peer(struct slot *s, int fd)
 		}
 		memcpy(s->addr, &in->sin6_addr, 16);
 	}
-	s->family = (uint8_t)ss.ss_family;
-}
-
-static void
-set_socket(const struct worker *w, int fd)
-{
-	int on = 1, send_buffer = (int)w->settings->send_buffer;
-
-	/* Failing costs speed or memory, not correctness. */
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof(send_buffer));
+	s->family = (uint8_t)ss->ss_family;
 }
 
 /* ---- deadlines ---- */
@@ -444,8 +471,10 @@ turn_away(struct worker *w, int fd)
 		    w->clients->open, missed + 1);
 }
 
-void
-client_begin(struct worker *w, int fd, uint16_t listener)
+/* fresh: by accept4(), just now. */
+static void
+begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage *peer,
+    bool fresh)
 {
 	struct clients *c = w->clients;
 	uint64_t slot = bitset_first(&c->free);
@@ -457,12 +486,11 @@ client_begin(struct worker *w, int fd, uint16_t listener)
 		turn_away(w, fd);
 		return;
 	}
-	if (accept_tx(fd, &tx) < 0) { /* it is gone already */
+	if ((fresh ? accept_tx(c, fd, &tx) : bytes_acked(fd, &tx)) < 0) {
 		(void)close(fd);
 		page_add(w->page, PAGE_closed, 1);
 		return;
 	}
-	set_socket(w, fd);
 	s = worker_slot(w, (uint32_t)slot);
 	memset(s, 0, sizeof(*s)); /* its state is SLOT_FREE before and after */
 	s->fd = fd;
@@ -471,13 +499,24 @@ client_begin(struct worker *w, int fd, uint16_t listener)
 	s->tx_accept = tx;
 	s->progress = w->tick;
 	slot_set_pos(s, (uint32_t)w->done, tx);
-	set_peer(s, fd);
-	randombytes_buf(&s->client, sizeof(s->client));
+	set_peer(s, peer);
+	s->client = next_id(c);
 	slot_take(w, (uint32_t)slot);
 	set_timer(w, (uint32_t)slot, TIMER_HANDSHAKE,
 	    ticks(w->settings->handshake_timeout_ms));
 	slot_set_state(s, SLOT_HANDSHAKE); /* T1 */
 	watch(w, (uint32_t)slot);
+}
+
+void
+client_begin(struct worker *w, int fd, uint16_t listener)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+
+	peer.ss_family = AF_UNSPEC; /* so it stays when the peer has gone */
+	(void)getpeername(fd, (struct sockaddr *)&peer, &len);
+	begin(w, fd, listener, &peer, false);
 }
 
 static void
@@ -713,11 +752,13 @@ on_accept(struct ev_loop *loop, ev_io *io, int revents)
 	const struct listener *l = (const struct listener *)io;
 
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
+		struct sockaddr_storage peer;
+		socklen_t len = sizeof(peer);
 		/* Open over an exec of the keeper, by design. */
-		int fd = accept4(io->fd, NULL, NULL, SOCK_NONBLOCK);
+		int fd = accept4(io->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK);
 
 		if (fd >= 0) {
-			client_begin(w, fd, l->index);
+			begin(w, fd, l->index, &peer, true);
 		} else if (errno == EAGAIN) {
 			return;
 		} else if (!accept_error_is_peers(errno)) {

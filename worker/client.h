@@ -36,7 +36,7 @@ void clients_finish(struct worker *w);
 /* The deadlines that have passed; once in a tick. */
 void clients_tick(struct worker *w);
 
-/* A new slot for an accepted socket (non-blocking), in SLOT_HANDSHAKE, watched. On
+/* A new slot for a socket that a predecessor accepted, in SLOT_HANDSHAKE, watched. On
  * failure the fd is closed, with 503 where that can be said. */
 void client_begin(struct worker *w, int fd, uint16_t listener);
 
