@@ -30,7 +30,7 @@
 
 #include "shm/arena.h"
 
-#define TABLE_VERSION 1
+#define TABLE_VERSION 2
 #define SLOT_NONE UINT32_MAX
 
 enum slot_state {
@@ -103,7 +103,8 @@ struct slot {
 	 * 1/64 ms of the wheel's time, mod 2^32. */
 	uint32_t message_at;
 	uint32_t publish_at;
-	uint8_t spare[8];
+	uint16_t rcvlowat; /* SO_RCVLOWAT, while a request comes in pieces; 0: unset */
+	uint8_t spare[6];
 };
 _Static_assert(sizeof(struct slot) == 128, "two cache lines");
 

@@ -175,16 +175,17 @@ static void
 consume(struct worker *w, uint32_t slot, size_t len)
 {
 	struct slot *s = worker_slot(w, slot);
-	uint8_t *buf = readers_buffer(w);
 	int one = 1;
 
 	if (slot_state(s) == SLOT_FREE)
 		return;
 	/* First, or a successor would wait for bytes that are not to come. */
-	(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+	if (s->rcvlowat != 0)
+		(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+	s->rcvlowat = 0;
 	while (len > 0) {
-		ssize_t n = recv(s->fd, buf,
-		    len < READER_BUFFER ? len : (size_t)READER_BUFFER, MSG_DONTWAIT);
+		/* tcp(7): thrown away, and copied nowhere. */
+		ssize_t n = recv(s->fd, NULL, len, MSG_TRUNC | MSG_DONTWAIT);
 
 		if (n <= 0)
 			break; /* it was there a moment ago: the socket has failed */
@@ -437,17 +438,16 @@ serve_request(struct worker *w, uint32_t slot, const struct http_request *q)
 static void
 wait_for_more(struct worker *w, uint32_t slot, size_t seen)
 {
-	const struct slot *s = worker_slot(w, slot);
+	struct slot *s = worker_slot(w, slot);
 	struct pollfd pfd = {.fd = s->fd, .events = POLLRDHUP};
-	int low = (int)seen + 1, was = 0;
-	socklen_t len = sizeof(was);
+	int low = (int)seen + 1;
 
 	/* Woken for less than we waited for: that is what the end looks like. */
-	if (getsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &was, &len) == 0 && was >= low &&
-	    poll(&pfd, 1, 0) > 0) {
+	if (s->rcvlowat >= low && poll(&pfd, 1, 0) > 0) {
 		client_close(w, slot, CLIENT_END_PEER);
 		return;
 	}
+	s->rcvlowat = (uint16_t)low; /* first: whoever consumes must know of it */
 	if (setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low)) < 0)
 		client_close(w, slot, CLIENT_END_SERVER);
 }

@@ -164,6 +164,9 @@ class Slots(StormCase):
         self.kill_all(d)
         s.sendall(request[50:])
         self.read_to(s, b'{"hello"')
+        # Fewer bytes than the predecessor waited for.
+        s.sendall(masked(1, b'{"id":1,"ping":{}}'))
+        self.read_to(s, b'{"id":1,"ok":{}}')
         self.end(d)
 
     def test_adoption_an_idle_connection_goes_on(self):

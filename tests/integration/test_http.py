@@ -82,6 +82,9 @@ class Upgrade(Http):
             while b'{"hello":' not in got:
                 got += s.recv(4096)
             self.assertTrue(got.startswith(b"HTTP/1.1 101 "))
+            s.sendall(masked(1, b'{"id":1,"ping":{}}'))  # shorter than the request
+            while b'{"id":1,"ok":{}}' not in got:
+                got += s.recv(4096)
 
     def test_upgrade_and_messages_in_one_segment(self):
         """What comes behind the request in the same segment is not lost."""
