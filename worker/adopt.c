@@ -245,6 +245,7 @@ resume(struct worker *w, uint32_t slot)
 	count_private(w, s);
 	if (was_lagging) {
 		page_add(w->page, PAGE_lagging, 1);
+		out_renew(w, slot);
 		fanout_lagging(w, slot);
 		client_want_write(w, slot, true);
 	} else if (s->part > 0 || s->out != 0) {

@@ -22,6 +22,7 @@
 #define MERGE_RECORDS 64     /* how far ahead a socket of several channels is served */
 #define FLOOR_STEPS 64       /* the floor rises by this part of the ring at a time */
 #define PREFETCH 4           /* slots ahead */
+#define RENEW_RECORDS (1u << 29) /* out_renew() all, far before 2^31 */
 
 /*
  * The messages of one channel in one dialect from a record on, side by side: the ring's
@@ -49,6 +50,7 @@ struct fanout {
 	uint64_t clear;    /* the records below it need no handling in place */
 	uint64_t floor;    /* as published */
 	uint64_t floor_at; /* w->done when it was */
+	uint64_t renewed;  /* w->done when all positions were brought up to date */
 	uint32_t
 	    middle_slot; /* last one served of the record w->done; SLOT_NONE = none */
 	bool in_middle;
@@ -74,15 +76,16 @@ fanout_new(struct worker *w, struct fanout **ret)
 		fanout_free(f);
 		return -ENOMEM;
 	}
-	f->clear = w->done;
 	/* What a predecessor left is believed within what the ring still holds. */
 	page_look(w->page, &now);
 	if (w->done < ring_oldest(w->ring) || w->done > ring_head(w->ring))
 		w->done = ring_head(w->ring);
+	f->clear = w->done;
 	f->floor = now.floor;
 	if (f->floor < ring_oldest(w->ring) || f->floor > w->done)
 		f->floor = ring_retain(w->ring, w->done);
 	f->floor_at = w->done;
+	f->renewed = w->done; /* adoption does */
 	f->middle_slot = SLOT_NONE;
 	*ret = f;
 	return 0;
@@ -462,6 +465,20 @@ raise_floor(struct worker *w)
 	page_set_floor(w->page, floor);
 }
 
+/* A pass over all slots, once in 2^29 records. */
+static void
+renew_positions(struct worker *w)
+{
+	uint32_t used = table_slots_used(&w->table);
+
+	if (w->done - w->fanout->renewed < RENEW_RECORDS)
+		return;
+	w->fanout->renewed = w->done;
+	for (uint32_t i = 0; i < used; i++)
+		if (slot_state(worker_slot(w, i)) != SLOT_FREE)
+			out_renew(w, i);
+}
+
 /* ---- a turn ---- */
 
 /* Handle the record w->done. Returns false when its fanout is to be continued. */
@@ -502,6 +519,7 @@ fanout_turn(struct worker *w)
 		}
 	}
 	raise_floor(w);
+	renew_positions(w);
 	channels_turn(w);
 	return turn;
 }

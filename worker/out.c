@@ -329,6 +329,22 @@ out_set_lagging(struct worker *w, uint32_t slot)
 	client_want_write(w, slot, true);
 }
 
+void
+out_renew(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	uint64_t cursor = out_cursor(w, slot);
+	struct sub *sub = slot_subs(w, s);
+
+	if (!(s->flags & SLOT_LAGGING)) {
+		slot_set_pos(s, (uint32_t)cursor, slot_tx(s));
+		return;
+	}
+	for (unsigned i = 0; i < s->nsubs; i++)
+		if ((int32_t)((uint32_t)cursor - sub[i].from) > 0)
+			sub[i].from = (uint32_t)cursor;
+}
+
 static void
 clear_lagging(struct worker *w, uint32_t slot)
 {

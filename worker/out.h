@@ -75,6 +75,11 @@ void out_records(struct worker *w, uint32_t slot, uint64_t number, uint64_t end)
 void out_cut_short(
     struct worker *w, uint32_t slot, uint64_t cursor, uint32_t tx, uint32_t part);
 
+/* Bring the 32 bits of its positions up to date: they are read as those nearest to
+ * w->done, so none may become older than 2^31 records. Called often enough by fanout.c;
+ * whatever it is killed at, each store alone changes nothing of what they mean. */
+void out_renew(struct worker *w, uint32_t slot);
+
 /* Make a frame of the ring that has begun to be sent a private one, so that the
  * connection may move in the ring. Returns 0 or -ENOBUFS. */
 int out_detach(struct worker *w, uint32_t slot) __attribute__((warn_unused_result));

@@ -1,0 +1,289 @@
+/*
+ * test_fanout.c - records to sockets where chance does not lead: numbers at which 32
+ * bits come round, and connections that the ring laps. Random deaths are
+ * test_adopt_property.c's.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "proto/dialect.h"
+#include "shm/directory.h"
+#include "worker/adopt.h"
+#include "worker/channels.h"
+#include "worker/client.h"
+#include "worker/fanout.h"
+#include "worker/out.h"
+#include "worker/side.h"
+#include "worker/worker.h"
+
+#define INDEX_LEN 4096
+#define ARENA_LEN (1u << 20)
+#define HEAD_AT 128 /* of the ring's header: see ring.c */
+#define OLDEST_AT 256
+#define LONG_LEN 4000 /* bytes: a few of these fill the socket */
+
+/* One worker with two channels and one connection. */
+struct fixture {
+	struct worker w;
+	struct ring *ring; /* the writer's */
+	int ring_fd, page_fd, table_fd, up_fd, peer;
+	uint8_t *header;
+	struct settings *settings;
+};
+
+static void
+connect_pair(int *ret_server, int *ret_client)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET};
+	socklen_t len = sizeof(sa);
+	int l = socket(AF_INET, SOCK_STREAM, 0), small = 4096;
+
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(l, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(l, 1), 0);
+	assert_int_equal(getsockname(l, (struct sockaddr *)&sa, &len), 0);
+	*ret_client = socket(AF_INET, SOCK_STREAM, 0);
+	(void)setsockopt(*ret_client, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	assert_int_equal(connect(*ret_client, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	*ret_server = accept4(l, NULL, NULL, SOCK_NONBLOCK);
+	assert_true(*ret_server >= 0);
+	(void)setsockopt(*ret_server, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	assert_int_equal(fcntl(*ret_client, F_SETFL, O_NONBLOCK), 0);
+	(void)close(l);
+}
+
+static void
+make_channel(struct fixture *f, struct arena *a, uint32_t idx)
+{
+	struct channel *c = &f->w.table.channels[idx];
+	char name[2] = {'c', (char)('0' + idx)};
+
+	c->name = arena_alloc(a, 2);
+	memcpy(arena_at(a, c->name), name, 2);
+	c->name_len = 2;
+	c->directory = idx;
+	c->gen = 1;
+	atomic_store(&c->state, CHANNEL_LIVE);
+	directory_set(ring_directory(f->ring), idx, name, 2, 0);
+}
+
+static void
+make_connection(struct fixture *f)
+{
+	struct slot *s = worker_slot(&f->w, 0);
+
+	connect_pair(&s->fd, &f->peer);
+	s->proto = PROTO_RAW;
+	s->dialect = DIALECT_RAW;
+	s->nsubs = 1;
+	s->sub0 = (struct sub){.channel = 0, .from = 1};
+	slot_set_pos(s, 1, 0);
+	slot_set_state(s, SLOT_OPEN);
+}
+
+/* Settings: text of the settings file. What a predecessor left is made up, and then
+ * adopted. */
+static void
+begin(struct fixture *f, const char *settings)
+{
+	static const struct ring_config cfg = {
+	    .frames_size = RING_FRAMES_MIN, .index_len = INDEX_LEN, .channels_max = 64};
+	struct faults faults = {0};
+	struct worker *w = &f->w;
+	struct arena *a;
+
+	*w = (struct worker){.nworkers = 1, .doorbell = -1, .done = 1, .tick = 1000};
+	assert_int_equal(
+	    settings_parse(settings, strlen(settings), &w->settings, &faults), 0);
+	assert_int_equal(ring_create(&cfg, &f->ring, &f->ring_fd), 0);
+	f->header = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f->ring_fd, 0);
+	assert_ptr_not_equal(f->header, MAP_FAILED);
+	assert_int_equal(page_create(0, &w->page, &f->page_fd), 0);
+	assert_int_equal(upstream_create(65536, &w->up, &f->up_fd), 0);
+	assert_int_equal(table_create(8, 8, ARENA_LEN, &w->table, &f->table_fd), 0);
+	assert_int_equal(ring_open(f->ring_fd, false, &w->ring), 0);
+	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &a), 0);
+	for (uint32_t i = 0; i < 2; i++)
+		make_channel(f, a, i);
+	make_connection(f);
+	atomic_store(&w->table.header->channels_used, 2);
+	atomic_store(&w->table.header->slots_used, 1);
+	arena_free_all(a);
+
+	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &w->arena), 0);
+	w->loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
+	ev_set_userdata(w->loop, w);
+	assert_int_equal(side_new(w, &w->side), 0);
+	assert_int_equal(channels_new(w, &w->channels), 0);
+	assert_int_equal(fanout_new(w, &w->fanout), 0);
+	assert_int_equal(clients_new(w, &w->clients), 0);
+	assert_int_equal(adopt_all(w), 0);
+}
+
+static void
+end(struct fixture *f)
+{
+	struct worker *w = &f->w;
+
+	(void)close(f->peer);
+	if (worker_slot(w, 0)->fd >= 0)
+		(void)close(worker_slot(w, 0)->fd);
+	clients_free(w, w->clients);
+	fanout_free(w->fanout);
+	channels_free(w, w->channels);
+	side_free(w->side);
+	ev_loop_destroy(w->loop);
+	arena_free_all(w->arena);
+	(void)munmap(f->header, 4096);
+	ring_close(w->ring);
+	ring_close(f->ring);
+	page_close(w->page);
+	upstream_close(w->up);
+	table_close(&w->table);
+	settings_free(w->settings);
+	(void)close(f->ring_fd);
+	(void)close(f->page_fd);
+	(void)close(f->up_fd);
+	(void)close(f->table_fd);
+}
+
+static void
+publish(struct fixture *f, uint32_t channel, const char *data, size_t len)
+{
+	struct directory *dir = ring_directory(f->ring);
+	struct message m = {.data = data, .data_len = len, .kind = DATA_TEXT};
+	struct ring_desc desc = {.type = RING_MESSAGE,
+	    .channel = channel,
+	    .offset = directory_offset(dir, channel) + 1,
+	    .data_kind = DATA_TEXT};
+	uint64_t newest = directory_newest(dir, channel);
+	void *room =
+	    ring_room(f->ring, DIALECT_RAW, dialect_frame_max(DIALECT_RAW, &m));
+
+	assert_non_null(room);
+	ring_put(f->ring, DIALECT_RAW, dialect_frame(DIALECT_RAW, &m, room));
+	if (newest != 0 && newest >= ring_oldest(f->ring))
+		desc.prev = (uint32_t)(ring_head(f->ring) - newest);
+	assert_true(ring_commit(f->ring, &desc) > 0);
+}
+
+/* As if so many records (times the index's length) had come and gone, none of them for
+ * this connection. */
+static void
+pass(struct fixture *f, uint64_t records)
+{
+	uint64_t head = ring_head(f->ring) + records;
+
+	assert_int_equal(records % INDEX_LEN, 0); /* begin[] is right at the new head */
+	atomic_store((_Atomic uint64_t *)(void *)(f->header + OLDEST_AT), head);
+	atomic_store((_Atomic uint64_t *)(void *)(f->header + HEAD_AT), head);
+	ring_close(f->ring);
+	assert_int_equal(ring_open(f->ring_fd, true, &f->ring), 0);
+	f->w.done = head;
+	(void)fanout_turn(&f->w);
+}
+
+static void
+turns(struct fixture *f)
+{
+	while (fanout_turn(&f->w) == FANOUT_MORE)
+		;
+	page_wake(f->w.page);
+	ev_run(f->w.loop, EVRUN_NOWAIT);
+}
+
+/* Whether the text arrives, whatever comes before it. */
+static bool
+arrives(struct fixture *f, const char *text)
+{
+	static char buf[1 << 20];
+	size_t have = 0;
+	bool found = false;
+
+	for (int i = 0; i < 200 && !found; i++) {
+		ssize_t n = read(f->peer, buf + have, sizeof(buf) - have);
+
+		turns(f);
+		have += n > 0 ? (size_t)n : 0;
+		found = memmem(buf, have, text, strlen(text)) != NULL;
+		if (n < 0)
+			(void)usleep(1000);
+	}
+	return found;
+}
+
+static void
+make_it_lag(struct fixture *f, uint32_t channel)
+{
+	static const char text[LONG_LEN] = "long";
+
+	for (int i = 0; i < 100 && !out_lagging(&f->w, 0); i++) {
+		publish(f, channel, text, sizeof(text));
+		turns(f);
+	}
+	assert_true(out_lagging(&f->w, 0));
+}
+
+/* A channel that was quiet for 2^32 records: an old position is not taken for one that
+ * is ahead of the worker. */
+static void
+test_fanout_quiet_for_all_32_bits_gets_the_next(void **state)
+{
+	struct fixture f;
+
+	begin(&f, "");
+	publish(&f, 0, "first", 5);
+	assert_true(arrives(&f, "first"));
+	for (int i = 0; i < 7; i++)
+		pass(&f, 1u << 29);
+	pass(&f, (1u << 29) - INDEX_LEN);
+	for (int i = 0; i < INDEX_LEN - 2; i++)
+		publish(&f, 1, "other", 5);
+	turns(&f);
+	publish(&f, 0, "second", 6);
+	publish(&f, 0, "third", 5);
+	publish(&f, 1, "other", 5);
+	assert_true(arrives(&f, "second"));
+	end(&f);
+}
+
+/* One that lags for 2^31 records (slow = skip) is still subscribed then. */
+static void
+test_fanout_lagging_for_31_bits_gets_the_next(void **state)
+{
+	struct fixture f;
+
+	begin(&f, "[channel *]\nslow = skip\n");
+	make_it_lag(&f, 0);
+	for (int i = 0; i < 5; i++)
+		pass(&f, 1u << 29);
+	assert_true(out_lagging(&f.w, 0));
+	publish(&f, 0, "after", 5);
+	assert_true(arrives(&f, "after"));
+	end(&f);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_fanout_quiet_for_all_32_bits_gets_the_next),
+	    cmocka_unit_test(test_fanout_lagging_for_31_bits_gets_the_next),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
