@@ -23,6 +23,22 @@ policy_of(struct worker *w, struct slot *s)
 	return strictest;
 }
 
+/* Where a subscription goes on: slow = latest has its newest message still to come, as
+ * long as that may be looked at; all others go on with what comes next. */
+static uint64_t
+next_of(const struct worker *w, const struct sub *sub, uint64_t cursor, uint64_t floor)
+{
+	uint64_t newest;
+
+	if (!w->channels->chan[sub->channel].latest)
+		return w->done;
+	(void)channels_offset(w, sub->channel, w->done, &newest);
+	if (newest < floor || newest < cursor ||
+	    (int32_t)((uint32_t)newest - sub->from) < 0) /* it had that one */
+		return w->done;
+	return newest;
+}
+
 /* Tell what a subscription misses when the connection goes on at `number`. */
 static void
 tell_gap(struct worker *w, uint32_t slot, const struct sub *sub, uint64_t cursor,
@@ -34,26 +50,36 @@ tell_gap(struct worker *w, uint32_t slot, const struct sub *sub, uint64_t cursor
 
 	if ((int32_t)(sub->from - (uint32_t)cursor) > 0) /* begins behind the cursor */
 		cursor += sub->from - (uint32_t)cursor;
-	if (cursor >= number)
+	/* Who wants the latest alone misses nothing as long as it comes. */
+	if (cursor >= number || number < w->done)
 		return;
 	had = channels_offset(w, sub->channel, cursor, &newest);
 	last = channels_offset(w, sub->channel, number, &newest);
 	name = channels_name(w, sub->channel, &len);
-	if (last > had && settings_rule(w->settings, name, len)->slow == SLOW_SKIP)
+	if (last > had)
 		session_gap(w, slot, name, len, had + 1, last);
 }
 
 static void
-skip(struct worker *w, uint32_t slot)
+skip(struct worker *w, uint32_t slot, uint64_t floor)
 {
 	struct slot *s = worker_slot(w, slot);
-	uint64_t cursor = slot_cursor(s, w->done);
+	uint64_t cursor = slot_cursor(s, w->done), first = w->done;
 	uint8_t before = slot_surgery_begin(s);
 
 	slot_set_pos(s, (uint32_t)w->done, slot_tx(s));
 	/* A notice may close the connection, and with it its subscriptions. */
-	for (unsigned i = 0; i < s->nsubs; i++)
-		tell_gap(w, slot, &slot_subs(w, s)[i], cursor, w->done);
+	for (unsigned i = 0; i < s->nsubs; i++) {
+		uint64_t next = next_of(w, &slot_subs(w, s)[i], cursor, floor);
+
+		if (next < first)
+			first = next;
+		tell_gap(w, slot, &slot_subs(w, s)[i], cursor, next);
+		if (i < s->nsubs)
+			slot_subs(w, s)[i].from = (uint32_t)next;
+	}
+	if (slot_state(s) == SLOT_OPEN)
+		slot_set_pos(s, (uint32_t)first, slot_tx(s));
 	slot_surgery_end(s, before);
 }
 
@@ -65,7 +91,7 @@ slow_lapped(struct worker *w, uint32_t slot, uint64_t floor)
 	page_add(w->page, PAGE_lapped, 1);
 	if (slot_state(s) == SLOT_OPEN && policy_of(w, s) != SLOW_CLOSE &&
 	    out_detach(w, slot) == 0) {
-		skip(w, slot);
+		skip(w, slot, floor);
 		return;
 	}
 	if (slot_state(s) == SLOT_OPEN)

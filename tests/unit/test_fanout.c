@@ -277,12 +277,36 @@ test_fanout_lagging_for_31_bits_gets_the_next(void **state)
 	end(&f);
 }
 
+/* slow = latest: the newest message comes, though the ring has long moved on. */
+static void
+test_fanout_lapped_latest_gets_the_newest(void **state)
+{
+	static const char text[LONG_LEN] = "other";
+	struct fixture f;
+
+	begin(&f, "[channel *]\nslow = latest\n");
+	make_it_lag(&f, 0);
+	/* Lapped, though its channel's newest is not gone. */
+	for (int i = 0; i < 100; i++)
+		publish(&f, 1, text, sizeof(text));
+	turns(&f);
+	publish(&f, 0, "newest", 6);
+	for (int i = 0; i < 150; i++) {
+		publish(&f, 1, text, sizeof(text));
+		turns(&f);
+	}
+	assert_true(page_get(f.w.page, PAGE_lapped) > 0);
+	assert_true(arrives(&f, "newest"));
+	end(&f);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_fanout_quiet_for_all_32_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lagging_for_31_bits_gets_the_next),
+	    cmocka_unit_test(test_fanout_lapped_latest_gets_the_newest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
