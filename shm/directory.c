@@ -71,7 +71,7 @@ directory_set(
 	memcpy(e->name, name, len);
 	e->name_len = (uint16_t)len;
 	e->flags = 0;
-	e->start = start;
+	atomic_store_explicit(&e->start, start, memory_order_relaxed);
 	atomic_store_explicit(&e->offset, start, memory_order_relaxed);
 	atomic_store_explicit(&e->newest, 0, memory_order_relaxed);
 	change_end(e);

@@ -6,8 +6,8 @@
  * record in the ring and no worker refers to it any more.
  *
  * Offsets of a channel that comes back continue above all that were given out
- * before: a new entry starts at the ring's newest record, since a channel can never have
- * had more messages than there were records. So (epoch, offset) never names two
+ * before: a new entry starts at the ring's newest record, since a channel can never
+ * have had more messages than there were records. So (epoch, offset) never names two
  * messages, and nothing needs to be remembered for a channel that went.
  */
 #ifndef WSCAST_SHM_DIRECTORY_H
@@ -25,7 +25,8 @@ struct directory_entry {
 	uint16_t flags;
 	_Atomic uint64_t offset;     /* of the newest message */
 	_Atomic uint64_t newest;     /* its record number, 0 = none since it came */
-	uint64_t start;              /* offset before the first message */
+	_Atomic uint64_t start;      /* offset before the first message; nobody knows
+				      * how many were missed that came before */
 	uint32_t next_free;          /* supervisor's own use */
 	char name[CHANNEL_NAME_MAX]; /* not NUL-terminated */
 	uint8_t spare[20];
@@ -61,6 +62,13 @@ static inline uint64_t
 directory_newest(const struct directory *dir, uint32_t idx)
 {
 	return atomic_load_explicit(&dir->entry[idx].newest, memory_order_acquire);
+}
+
+/* Offset before the channel's first message since it came, or since its last gap. */
+static inline uint64_t
+directory_start(const struct directory *dir, uint32_t idx)
+{
+	return atomic_load_explicit(&dir->entry[idx].start, memory_order_relaxed);
 }
 
 /* Writer: fill a free entry / free it. `start` is ring_head() - 1. */

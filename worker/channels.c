@@ -519,7 +519,6 @@ replay_from(const struct worker *w, uint32_t channel, uint64_t begin,
 	    memcmp(since->epoch, epoch, since->epoch_len) != 0 ||
 	    since->offset > res->offset)
 		return begin;
-	res->missed_known = true;
 	had = res->offset; /* all above it are sent again */
 	if (settings_rule(w->settings, name, len)->history) {
 		n = record_before(w, w->table.channels[channel].directory, begin);
@@ -533,6 +532,10 @@ replay_from(const struct worker *w, uint32_t channel, uint64_t begin,
 	}
 	res->missed = had > since->offset ? had - since->offset : 0;
 	res->recovered = res->missed == 0;
+	/* A gap lies between, or a time when nobody here was subscribed. */
+	res->missed_known = res->recovered ||
+			    since->offset >= directory_start(ring_directory(w->ring),
+						 w->table.channels[channel].directory);
 	return first;
 }
 

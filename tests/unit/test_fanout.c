@@ -261,6 +261,45 @@ test_fanout_quiet_for_all_32_bits_gets_the_next(void **state)
 	end(&f);
 }
 
+static void
+subscribe_since(struct fixture *f, uint64_t offset)
+{
+	struct since since = {ring_epoch(f->ring), RING_EPOCH_LEN, offset};
+
+	worker_slot(&f->w, 0)->proto = PROTO_V1;
+	assert_int_equal(channels_subscribe(&f->w, 0, "c0", 2, &since, "1", 1), 0);
+}
+
+/* What a feed lost has one offset, however many messages it was. */
+static void
+test_fanout_since_before_a_gap_missed_unknown(void **state)
+{
+	struct fixture f;
+
+	begin(&f, "");
+	publish(&f, 0, "seen", 4);
+	directory_set(ring_directory(f.ring), 0, "c0", 2, 2); /* 2 is the gap's */
+	publish(&f, 0, "new", 3);
+	turns(&f);
+	subscribe_since(&f, 1);
+	assert_true(arrives(&f, "\"recovered\":false,\"missed\":null"));
+	end(&f);
+}
+
+static void
+test_fanout_since_behind_a_gap_recovers(void **state)
+{
+	struct fixture f;
+
+	begin(&f, "");
+	directory_set(ring_directory(f.ring), 0, "c0", 2, 2);
+	publish(&f, 0, "new", 3);
+	turns(&f);
+	subscribe_since(&f, 2);
+	assert_true(arrives(&f, "\"recovered\":true"));
+	end(&f);
+}
+
 /* One that lags for 2^31 records (slow = skip) is still subscribed then. */
 static void
 test_fanout_lagging_for_31_bits_gets_the_next(void **state)
@@ -307,6 +346,8 @@ main(void)
 	    cmocka_unit_test(test_fanout_quiet_for_all_32_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lagging_for_31_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lapped_latest_gets_the_newest),
+	    cmocka_unit_test(test_fanout_since_before_a_gap_missed_unknown),
+	    cmocka_unit_test(test_fanout_since_behind_a_gap_recovers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
