@@ -17,11 +17,22 @@
 #define BLOCKS_MAX                                                                     \
 	100000 /* private frames or waits in one list: a longer one is a loop */
 
+/* TCP states of include/net/tcp_states.h, as TCP_INFO gives them: those in which our
+ * FIN is in the stream. */
+static bool
+fin_sent(const struct tcp_info *info)
+{
+	enum { FIN_WAIT1 = 4, FIN_WAIT2 = 5, LAST_ACK = 9, CLOSING = 11 };
+
+	return info->tcpi_state == FIN_WAIT1 || info->tcpi_state == FIN_WAIT2 ||
+	       info->tcpi_state == LAST_ACK || info->tcpi_state == CLOSING;
+}
+
 /*
  * How many bytes the kernel ever took from us on this socket, modulo 2^32: those that
  * the peer acknowledged and those still in the send queue. An acknowledgement between
  * the two questions would count twice or not at all, so ask until the first answer
- * stands. Returns 0 or -errno.
+ * stands. A FIN counts as a byte, and is none of ours. Returns 0 or -errno.
  */
 static int
 bytes_taken(int fd, uint32_t *ret_taken)
@@ -42,7 +53,7 @@ bytes_taken(int fd, uint32_t *ret_taken)
 		if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
 			return -errno;
 	} while (info.tcpi_bytes_acked != acked);
-	*ret_taken = (uint32_t)(acked + (uint64_t)queued);
+	*ret_taken = (uint32_t)(acked + (uint64_t)queued) - fin_sent(&info);
 	return 0;
 }
 

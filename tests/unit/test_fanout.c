@@ -95,10 +95,10 @@ make_connection(struct fixture *f)
 	slot_set_state(s, SLOT_OPEN);
 }
 
-/* Settings: text of the settings file. What a predecessor left is made up, and then
+/* Settings: text of the settings file. What a predecessor left is made up here, to be
  * adopted. */
 static void
-begin(struct fixture *f, const char *settings)
+make(struct fixture *f, const char *settings)
 {
 	static const struct ring_config cfg = {
 	    .frames_size = RING_FRAMES_MIN, .index_len = INDEX_LEN, .channels_max = 64};
@@ -123,6 +123,12 @@ begin(struct fixture *f, const char *settings)
 	atomic_store(&w->table.header->channels_used, 2);
 	atomic_store(&w->table.header->slots_used, 1);
 	arena_free_all(a);
+}
+
+static void
+adopt(struct fixture *f)
+{
+	struct worker *w = &f->w;
 
 	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &w->arena), 0);
 	w->loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
@@ -132,6 +138,13 @@ begin(struct fixture *f, const char *settings)
 	assert_int_equal(fanout_new(w, &w->fanout), 0);
 	assert_int_equal(clients_new(w, &w->clients), 0);
 	assert_int_equal(adopt_all(w), 0);
+}
+
+static void
+begin(struct fixture *f, const char *settings)
+{
+	make(f, settings);
+	adopt(f);
 }
 
 static void
@@ -300,6 +313,25 @@ test_fanout_since_behind_a_gap_recovers(void **state)
 	end(&f);
 }
 
+/* Our FIN is no byte of the stream: one that was told all, and has yet to read it, is
+ * let read on. */
+static void
+test_adopt_shut_down_connection_goes_on(void **state)
+{
+	struct fixture f;
+	struct slot *s;
+
+	make(&f, "");
+	s = worker_slot(&f.w, 0);
+	s->nsubs = 0;
+	s->flags = SLOT_DEAF;
+	slot_set_state(s, SLOT_CLOSING);
+	assert_int_equal(shutdown(s->fd, SHUT_WR), 0);
+	adopt(&f);
+	assert_int_equal(slot_state(s), SLOT_CLOSING);
+	end(&f);
+}
+
 /* One that lags for 2^31 records (slow = skip) is still subscribed then. */
 static void
 test_fanout_lagging_for_31_bits_gets_the_next(void **state)
@@ -346,6 +378,7 @@ main(void)
 	    cmocka_unit_test(test_fanout_quiet_for_all_32_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lagging_for_31_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lapped_latest_gets_the_newest),
+	    cmocka_unit_test(test_adopt_shut_down_connection_goes_on),
 	    cmocka_unit_test(test_fanout_since_before_a_gap_missed_unknown),
 	    cmocka_unit_test(test_fanout_since_behind_a_gap_recovers),
 	};
