@@ -930,8 +930,12 @@ on_refused(struct worker *w, const struct ring_desc *desc)
 {
 	uint32_t channel = token_channel(w, desc->arg);
 
-	if (channel != CHANNEL_NONE)
-		answer_all(w, channel, -(int)desc->offset);
+	if (channel == CHANNEL_NONE)
+		return;
+	answer_all(w, channel, -(int)desc->offset);
+	/* The supervisor has forgotten us: who comes next must be asked for anew. */
+	if (channel_state(&w->table.channels[channel]) == CHANNEL_WANTED)
+		channel_release(w, channel);
 }
 
 /* What a channel lost is told to its subscribers, between what came before and what

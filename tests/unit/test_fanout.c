@@ -1,7 +1,7 @@
 /*
- * test_fanout.c - records to sockets where chance does not lead: numbers at which 32
- * bits come round, and connections that the ring laps. Random deaths are
- * test_adopt_property.c's.
+ * test_fanout.c - one connection of a worker where chance does not lead: numbers at
+ * which 32 bits come round, the ring lapping it, gaps, refusals, a death behind its
+ * last word. Random deaths are test_adopt_property.c's.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #include "proto/dialect.h"
+#include "proto/uplink.h"
 #include "shm/directory.h"
 #include "worker/adopt.h"
 #include "worker/channels.h"
@@ -332,6 +334,36 @@ test_adopt_shut_down_connection_goes_on(void **state)
 	end(&f);
 }
 
+/* Whatever waits to be told to the supervisor meanwhile: a channel that was refused is
+ * asked for anew by who comes next. */
+static void
+test_channels_refused_is_asked_for_again(void **state)
+{
+	static const char data[4096];
+	struct ring_desc desc = {.type = RING_REFUSED, .offset = EACCES};
+	struct fixture f;
+	const void *msg;
+	uint32_t type;
+	size_t len;
+
+	begin(&f, "");
+	turns(&f);
+	worker_slot(&f.w, 0)->proto = PROTO_V1;
+	assert_int_equal(channels_subscribe(&f.w, 0, "new", 3, NULL, "1", 1), 0);
+	desc.arg = (uint64_t)f.w.table.channels[1].gen << 32 | 1;
+	for (size_t n = sizeof(data); n > 0; n /= sizeof(data)) /* to the last byte */
+		while (channels_publish(&f.w, 0, "c0", 2, data, n, "2", 1) == 0)
+			;
+	assert_true(ring_commit(f.ring, &desc) > 0);
+	turns(&f);
+	upstream_reset(f.w.up);
+	assert_int_equal(channels_subscribe(&f.w, 0, "new", 3, NULL, "3", 1), 0);
+	do
+		assert_int_equal(upstream_next(f.w.up, &type, &msg, &len), 1);
+	while (type != UPLINK_WANT && (upstream_consume(f.w.up), true));
+	end(&f);
+}
+
 /* One that lags for 2^31 records (slow = skip) is still subscribed then. */
 static void
 test_fanout_lagging_for_31_bits_gets_the_next(void **state)
@@ -378,6 +410,7 @@ main(void)
 	    cmocka_unit_test(test_fanout_quiet_for_all_32_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lagging_for_31_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lapped_latest_gets_the_newest),
+	    cmocka_unit_test(test_channels_refused_is_asked_for_again),
 	    cmocka_unit_test(test_adopt_shut_down_connection_goes_on),
 	    cmocka_unit_test(test_fanout_since_before_a_gap_missed_unknown),
 	    cmocka_unit_test(test_fanout_since_behind_a_gap_recovers),
