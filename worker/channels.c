@@ -572,16 +572,16 @@ subscribe_live(struct worker *w, uint32_t slot, uint32_t channel,
 	struct sub_result res = {0};
 	uint32_t corked;
 	uint8_t before;
-	int r = 0;
+	int r;
 
 	res.channel = channels_name(w, channel, &res.len);
 	res.offset = channels_offset(w, channel, begin, &newest);
-	if (since != NULL) {
+	if (since != NULL)
 		first = replay_from(w, channel, begin, since, &res);
-		r = out_detach(w, slot);
-		if (r < 0)
-			return r;
-	}
+	/* What is cut is found again by the subscriptions, which are about to move. */
+	r = out_detach(w, slot);
+	if (r < 0)
+		return r;
 	corked = out_cork(w, slot);
 	before = slot_surgery_begin(s);
 	if (!again) {

@@ -323,6 +323,7 @@ out_set_lagging(struct worker *w, uint32_t slot)
 	for (unsigned i = 0; i < s->nsubs; i++)
 		sub[i].from = cursor;
 	s->progress = w->tick;
+	atomic_signal_fence(memory_order_seq_cst); /* the flag makes them count */
 	s->flags |= SLOT_LAGGING;
 	page_add(w->page, PAGE_lagging, 1);
 	fanout_lagging(w, slot);
