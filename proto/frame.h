@@ -21,7 +21,7 @@ enum opcode {
 	OPCODE_PONG = 0xa,
 };
 
-#define FRAME_RSV1 0x40   /* in the first byte: deflated (RFC 7692 §6) */
+#define FRAME_RSV1 0x40 /* in the first byte: deflated (RFC 7692 §6) */
 #define FRAME_HEAD_MAX 10
 #define FRAME_CONTROL_MAX 125 /* payload bytes of a control frame */
 

@@ -100,10 +100,8 @@ test_deflate_offer_that_cannot_be_met_passed_over(void **state)
 	    "permessage-deflate; client_max_window_bits=9; client_max_window_bits=9",
 	    "permessage-deflate; server_no_context_takeover=1",
 	    "permessage-deflate; client_no_context_takeover=\"yes\"",
-	    "permessage-deflate; server_no_context_takeover; "
-	    "server_no_context_takeover",
-	    "permessage-deflate; client_no_context_takeover; "
-	    "client_no_context_takeover",
+	    "permessage-deflate;server_no_context_takeover;server_no_context_takeover",
+	    "permessage-deflate;client_no_context_takeover;client_no_context_takeover",
 	    "permessage-deflate; what_is_this",
 	};
 	char response[DEFLATE_RESPONSE_MAX];
