@@ -93,7 +93,7 @@ help: ## this list
 
 .PHONY: deps
 deps: ## install what building and testing need, by the system's package manager
-	$(Q)packaging/install-deps build test
+	$(Q)packaging/install-deps build test clients
 
 $(bin)/wscastd: $(supervisor_objs) $(shared_objs)
 $(bin)/wscast-worker: $(worker_objs) $(shared_objs)
@@ -169,7 +169,7 @@ TESTS ?=
 run_tests = $(Q)tests/run --bin $(bin) $(addprefix --only ,$(TESTS))
 .PHONY: check check-now unit integration interop test-programs
 check: ## run all tests; the last line counts them
-	$(Q)packaging/install-deps build test
+	$(Q)packaging/install-deps build test clients
 	$(SUBMAKE) -j$(JOBS) all test-programs
 	$(SUBMAKE) check-now
 check-now:
