@@ -4,13 +4,13 @@
  * check of a Close frame's reason depends on how the frame was cut; and it does not
  * know the close codes from 1012 on.
  */
-#include "proto/inbound.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <wslay/wslay.h>
 
+#include "proto/inbound.h"
 #include "proto/utf8.h"
 
 #define HEAD_MAX 14             /* bytes of a client's frame before its payload */
