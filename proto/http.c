@@ -31,12 +31,25 @@ is_alnum(char c)
 	       (c >= 'A' && c <= 'Z');
 }
 
+/* RFC 9110 §5.6.2: what a token is made of. */
+static const bool token_char[256] = {['0' ... '9'] = true,
+    ['A' ... 'Z'] = true,
+    ['a' ... 'z'] = true,
+    ['!'] = true,
+    ['#' ... '\''] = true,
+    ['*'] = true,
+    ['+'] = true,
+    ['-'] = true,
+    ['.'] = true,
+    ['^' ... '`'] = true,
+    ['|'] = true,
+    ['~'] = true};
+
 bool
 http_is_token(struct slice s)
 {
 	for (size_t i = 0; i < s.len; i++) {
-		if (!is_alnum(s.p[i]) &&
-		    (s.p[i] == '\0' || strchr("!#$%&'*+-.^_`|~", s.p[i]) == NULL))
+		if (!token_char[(unsigned char)s.p[i]])
 			return false;
 	}
 	return s.len > 0;
@@ -71,28 +84,29 @@ trim(const char *p, const char *end)
 
 enum line { LINE_MORE, LINE_WHOLE, LINE_BROKEN, LINE_LONG };
 
+/* No control character but the tab. */
+static const bool line_char[256] = {
+    ['\t'] = true, [0x20 ... 0x7e] = true, [0x80 ... 0xff] = true};
+
 /* Find the CRLF that ends the line at p. Bytes are judged one by one, in order: what a
  * part of the line is refused for, the whole is refused for, too. */
 static enum line
 line_end(const char *p, size_t len, size_t max, struct slice *ret_line)
 {
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)p[i];
+	size_t end = len < max ? len : max, i = 0;
 
-		if (c == '\r') {
-			if (i + 1 == len)
-				return LINE_MORE;
-			if (p[i + 1] != '\n')
-				return LINE_BROKEN;
-			*ret_line = (struct slice){p, i};
-			return LINE_WHOLE;
-		}
-		if ((c < 0x20 && c != '\t') || c == 0x7f)
-			return LINE_BROKEN;
-		if (i == max)
-			return LINE_LONG;
-	}
-	return LINE_MORE;
+	while (i < end && line_char[(unsigned char)p[i]])
+		i++;
+	if (i == len)
+		return LINE_MORE;
+	if (p[i] != '\r')
+		return line_char[(unsigned char)p[i]] ? LINE_LONG : LINE_BROKEN;
+	if (i + 1 == len)
+		return LINE_MORE;
+	if (p[i + 1] != '\n')
+		return LINE_BROKEN;
+	*ret_line = (struct slice){p, i};
+	return LINE_WHOLE;
 }
 
 /* ---- the first line ---- */
@@ -282,27 +296,37 @@ struct singles {
 	struct slice host, length;
 };
 
+/* Where a header is kept that may come only once; NULL: it may come again. */
+static struct slice *
+single_of(struct slice name, struct singles *s, struct http_request *r)
+{
+	if (slice_is_nocase(name, "Host"))
+		return &s->host;
+	if (slice_is_nocase(name, "Content-Length"))
+		return &s->length;
+	if (slice_is_nocase(name, "Origin"))
+		return &r->origin;
+	if (slice_is_nocase(name, "Authorization"))
+		return &r->authorization;
+	if (slice_is_nocase(name, "Sec-WebSocket-Key"))
+		return &r->key;
+	if (slice_is_nocase(name, "Sec-WebSocket-Version"))
+		return &r->version;
+	return NULL;
+}
+
 static bool
 note_header(const struct http_header *h, struct singles *s, struct http_request *r,
     struct http_fault *f)
 {
-	struct {
-		const char *name;
-		struct slice *field;
-	} single[] = {{"Host", &s->host}, {"Content-Length", &s->length},
-	    {"Origin", &r->origin}, {"Authorization", &r->authorization},
-	    {"Sec-WebSocket-Key", &r->key}, {"Sec-WebSocket-Version", &r->version}};
+	struct slice *single = single_of(h->name, s, r);
 
 	if (slice_is_nocase(h->name, "Transfer-Encoding"))
 		return refuse(f, 400, "This request cannot have a chunked body.");
 	if (slice_is_nocase(h->name, "Sec-WebSocket-Extensions") &&
 	    r->extensions.p == NULL)
 		r->extensions = h->value;
-	for (size_t i = 0; i < sizeof(single) / sizeof(single[0]); i++) {
-		if (slice_is_nocase(h->name, single[i].name))
-			return keep_single(single[i].field, h->value, f);
-	}
-	return true;
+	return single == NULL || keep_single(single, h->value, f);
 }
 
 static bool
@@ -734,26 +758,38 @@ http_accept_key(struct slice key, char out[HTTP_ACCEPT_LEN + 1])
 	return 0;
 }
 
+/* The header NAME: VALUE, if there is a value. Returns the end of what is written. */
+static char *
+put_optional(char *out, const char *name, const char *value)
+{
+	if (value == NULL)
+		return out;
+	return stpcpy(stpcpy(stpcpy(stpcpy(out, name), ": "), value), "\r\n");
+}
+
 ptrdiff_t
 http_upgrade_reply(const struct http_request *r, const char *protocol,
     const char *extensions, char *out)
 {
-	char accept_key[HTTP_ACCEPT_LEN + 1];
-	int n = http_accept_key(r->key, accept_key);
+	static const char head[] = "HTTP/1.1 101 Switching Protocols\r\n"
+				   "Upgrade: websocket\r\n"
+				   "Connection: Upgrade\r\n"
+				   "Sec-WebSocket-Accept: ";
+	char *p = out;
+	int n;
 
+	if ((protocol ? strlen(protocol) : 0) + (extensions ? strlen(extensions) : 0) >
+	    HTTP_REPLY_MAX - 256) /* the rest takes less */
+		return -EMSGSIZE;
+	p = stpcpy(p, head);
+	n = http_accept_key(r->key, p);
 	if (n < 0)
 		return n;
-	n = snprintf(out, HTTP_REPLY_MAX,
-	    "HTTP/1.1 101 Switching Protocols\r\n"
-	    "Upgrade: websocket\r\n"
-	    "Connection: Upgrade\r\n"
-	    "Sec-WebSocket-Accept: %s\r\n"
-	    "%s%s%s%s%s%s\r\n",
-	    accept_key, protocol ? "Sec-WebSocket-Protocol: " : "",
-	    protocol ? protocol : "", protocol ? "\r\n" : "",
-	    extensions ? "Sec-WebSocket-Extensions: " : "",
-	    extensions ? extensions : "", extensions ? "\r\n" : "");
-	return n < HTTP_REPLY_MAX ? n : -EMSGSIZE;
+	p = stpcpy(p + HTTP_ACCEPT_LEN, "\r\n");
+	p = put_optional(p, "Sec-WebSocket-Protocol", protocol);
+	p = put_optional(p, "Sec-WebSocket-Extensions", extensions);
+	p = stpcpy(p, "\r\n");
+	return p - out;
 }
 
 static const char *
