@@ -29,9 +29,11 @@
 #define REPLY_MARGIN (64u << 10)
 #define WHY_MAX 256
 
-/* A channel that is to be, or was, subscribed. `gen` tells whether it still is. */
+/* A channel that is to be, or was, subscribed; `gen` tells whether it still is. Or an
+ * UNSUBSCRIBE, whose answer comes in its turn among theirs. */
 struct asked {
 	uint32_t channel, gen;
+	bool unsubscribe;
 	bool first; /* of its command */
 	bool alone; /* refused together with others: ask for it by itself */
 };
@@ -238,10 +240,18 @@ on_pubsub_drop(struct feed *f, uint32_t channel)
 	const char *argv[2] = {"UNSUBSCRIBE", p->names};
 	size_t lens[2] = {11, redis_name(p, channel, p->names)};
 
+	struct asked a = {.channel = channel, .unsubscribe = true, .first = true};
+
 	gen_next(p, channel);
+	if (!redis_link_up(p->sub))
+		return;
 	/* Without memory Redis goes on to send what nobody wants: it is ignored. */
-	if (redis_link_up(p->sub) && redis_link_command(p->sub, 2, argv, lens) < 0)
-		log_warning(-ENOMEM, "feed: a channel stays subscribed at Redis");
+	if (fifo_push(&p->asked, &a) == 0) {
+		if (redis_link_command(p->sub, 2, argv, lens) == 0)
+			return;
+		p->asked.len--; /* the one just pushed */
+	}
+	log_warning(-ENOMEM, "feed: a channel stays subscribed at Redis");
 }
 
 /* The next channel to subscribe. */
@@ -308,18 +318,36 @@ on_pubsub_flush(struct feed *f)
 	redis_link_flush(p->cmd);
 }
 
+/* Whether the next command to be answered is an UNSUBSCRIBE. */
+static bool
+unsubscribe_is_next(const struct pubsub *p)
+{
+	return p->asked.len > 0 &&
+	       ((const struct asked *)fifo_at(&p->asked, 0))->unsubscribe;
+}
+
 static void
 on_subscribed(struct pubsub *p)
 {
 	struct asked a;
 
-	if (fifo_pop(&p->asked, &a) && still_asked(p, &a))
+	if (!unsubscribe_is_next(p) && fifo_pop(&p->asked, &a) && still_asked(p, &a))
 		registry_confirmed(p->feed.env.registry, a.channel, 0);
 }
 
-/* Redis refused a whole SUBSCRIBE, though perhaps not for all of its channels. */
 static void
-on_subscribe_error(struct pubsub *p, const redisReply *reply)
+on_unsubscribed(struct pubsub *p)
+{
+	struct asked a;
+
+	if (unsubscribe_is_next(p))
+		(void)fifo_pop(&p->asked, &a);
+}
+
+/* Redis refused a command: a whole SUBSCRIBE, though perhaps not for all of its
+ * channels. */
+static void
+on_sub_error(struct pubsub *p, const redisReply *reply)
 {
 	struct registry *reg = p->feed.env.registry;
 	int err = strncmp(reply->str, "NOPERM", 6) == 0 ? -EACCES : -EIO;
@@ -330,6 +358,13 @@ on_subscribe_error(struct pubsub *p, const redisReply *reply)
 
 	if (!fifo_pop(&p->asked, &a))
 		return;
+	if (a.unsubscribe) {
+		/* It goes on to send what nobody wants, which is ignored. */
+		if (log_allowed(&p->reply_limit, supervisor_now_ms(), &missed))
+			log_warning(0, "feed: Redis refuses an UNSUBSCRIBE: %s",
+			    log_quote(reply->str, reply->len, quoted, sizeof(quoted)));
+		return;
+	}
 	many = p->asked.len > 0 && !((struct asked *)fifo_at(&p->asked, 0))->first;
 	for (;;) {
 		a.alone = true;
@@ -375,7 +410,7 @@ on_sub_reply(void *owner, const redisReply *r)
 	const char *kind;
 
 	if (r->type == REDIS_REPLY_ERROR) {
-		on_subscribe_error(p, r);
+		on_sub_error(p, r);
 		return true;
 	}
 	if (r->elements < 3 || r->element[0]->str == NULL)
@@ -385,6 +420,8 @@ on_sub_reply(void *owner, const redisReply *r)
 		return on_message(p, r->element[1], r->element[2]);
 	if (strcmp(kind, "subscribe") == 0)
 		on_subscribed(p);
+	else if (strcmp(kind, "unsubscribe") == 0)
+		on_unsubscribed(p);
 	return true;
 }
 
