@@ -42,7 +42,7 @@ enum ring_type {
 	RING_MESSAGE = 1,    /* a published message: has frames */
 	RING_SUBSCRIBED = 2, /* the feed delivers `channel` from here on */
 	RING_REFUSED = 3,    /* the feed cannot take up a channel: errno in `offset` */
-	RING_ACK = 4,      /* a client's publish was taken (arg = 0) or not (errno) */
+	RING_ACK = 4,        /* a client's publish was taken (arg = 0) or not (errno) */
 	RING_SETTINGS = 5, /* generation `offset` of the settings holds from here on */
 	RING_DRAIN = 6,    /* close clients over `offset` ms; 0 = stop draining */
 	RING_GAP = 7,      /* what `channel` lost: offsets `offset` to `arg` */

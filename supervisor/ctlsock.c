@@ -45,9 +45,7 @@ path_free(const struct sockaddr_un *sa)
 	if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 ||
 	    errno == EAGAIN)
 		r = -EADDRINUSE; /* EAGAIN: its backlog is full, so somebody has it */
-	else if (errno != ECONNREFUSED)
-		r = -errno;
-	else if (unlink(sa->sun_path) < 0 && errno != ENOENT)
+	else if (errno != ECONNREFUSED || (unlink(sa->sun_path) < 0 && errno != ENOENT))
 		r = -errno;
 	(void)close(fd);
 	return r;
@@ -122,7 +120,7 @@ ctlsock_open(struct supervisor *s, const char *path, struct ctlsock **ret_sock)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	struct ctlsock *c;
-	struct stat st;
+	struct stat st = {0};
 	int r;
 
 	if (strlen(path) >= sizeof(sa.sun_path)) {

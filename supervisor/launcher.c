@@ -14,8 +14,6 @@
 
 #include "shm/launch.h"
 
-extern char **environ;
-
 static bool
 env_is_ours_alone(const char *var)
 {

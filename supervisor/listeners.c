@@ -46,7 +46,7 @@ bound_socket(const struct sockaddr *sa, socklen_t len, int reuse, int *ret_fd)
 static int
 probe(const struct sockaddr *sa, socklen_t len)
 {
-	int fd, r = bound_socket(sa, len, 0, &fd);
+	int fd = -1, r = bound_socket(sa, len, 0, &fd);
 
 	if (r == 0)
 		(void)close(fd);

@@ -476,7 +476,7 @@ start_keeper(struct keeper_link *k, int control)
 	_Static_assert(LAUNCH_LISTENERS - LAUNCH_CONTROL + SETTINGS_LISTENERS_MAX <=
 			   LAUNCHER_FDS_MAX,
 	    "they fit");
-	fds[LAUNCH_CONTROL - LAUNCH_CONTROL] = control;
+	fds[0] = control; /* LAUNCH_CONTROL is the first of them */
 	fds[LAUNCH_RING - LAUNCH_CONTROL] = w->s->reader_fd;
 	fds[LAUNCH_PAGE - LAUNCH_CONTROL] = k->page_fd;
 	fds[LAUNCH_TABLE - LAUNCH_CONTROL] = k->table_fd;

@@ -221,7 +221,7 @@ unanswered(const struct pub *p)
 
 	for (unsigned i = 0; i < p->nconns; i++)
 		answered += p->conns[i].acked + p->conns[i].errors;
-	if (p->via->to_all)
+	if (p->via->to_all && p->nconns > 0)
 		answered /= p->nconns;
 	return OWN_GET(p->mine->published) - answered;
 }
@@ -306,7 +306,7 @@ probe(struct pub *p)
 
 	(void)harvest(p);
 	if (now_ns < p->probe_ns || unanswered(p) > 0)
-		return PROBE_NS / 10;
+		return PROBE_NS / 10.;
 	/* From where the last round was cut off. */
 	for (uint32_t i = 0; i < n; i++) {
 		c = (p->on_turn + i) % n;
@@ -394,7 +394,8 @@ count_answers(struct pub *p)
 		if (p->conns[i].failed)
 			OWN_SET(p->mine->failed, 1u);
 	}
-	OWN_SET(p->mine->acked, p->via->to_all ? acked / p->nconns : acked);
+	OWN_SET(p->mine->acked,
+	    p->via->to_all && p->nconns > 0 ? acked / p->nconns : acked);
 	OWN_SET(p->mine->errors, errors);
 }
 

@@ -13,13 +13,14 @@
 #include "tools/wsbench_options.h"
 
 /*
+ * given   borrowed.
  * target  "server", or a floor: "send", "send-share", "uring", "uring-share", which is
  *         started and stopped here, and gets the messages directly.
  *
  * Returns 0 with the figures as a new JSON object, also when ^C ended it early
  * ("interrupted" is true then); -errno when there is nothing to show, having said why.
  */
-int run_once(const struct options *o, const char *target, json_t **ret)
+int run_once(const struct options *given, const char *target, json_t **ret)
     __attribute__((warn_unused_result));
 
 /* Whether ^C came since run_catch_signals(). A second one ends the process. */

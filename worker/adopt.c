@@ -208,7 +208,7 @@ retrace(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
 	struct trace t = {.cursor = out_cursor(w, slot), .tx = slot_tx(s)};
-	uint32_t taken;
+	uint32_t taken = 0;
 	int r = bytes_taken(s->fd, &taken);
 
 	if (r < 0)
