@@ -9,6 +9,8 @@
 
 #include "shm/namemap.h"
 
+struct uplink;
+
 /* The private part of a channel, at its index in the table. */
 struct chan {
 	uint32_t *slots; /* subscribed or waiting to be, rising */
@@ -56,19 +58,33 @@ channels_of(const struct worker *w, uint32_t directory)
 					       : CHANNEL_NONE;
 }
 
-static inline struct sub *
-slot_subs(const struct worker *w, struct slot *s)
-{
-	return s->subs_cap == 0 ? &s->sub0 : arena_at(w->arena, s->subs);
-}
-
-/* The slot's subscription to a channel, or NULL. Kept in rising order of channels. */
-struct sub *slot_sub(const struct worker *w, const struct slot *s, uint32_t channel);
-
 /* The offset of the channel's newest message below `number`; *ret_newest its record,
  * 0 when the ring has it no more. `number` is within [floor, head]. */
 uint64_t channels_offset(
     const struct worker *w, uint32_t channel, uint64_t number, uint64_t *ret_newest);
+
+/* What the table says of a channel. */
+static inline uint8_t
+channel_state(const struct channel *c)
+{
+	return atomic_load_explicit(&c->state, memory_order_acquire); /* T1 */
+}
+
+/* ---- for requests.c ---- */
+
+/* A new entry, asked of the supervisor. Returns its index or CHANNEL_NONE. */
+uint32_t channels_take(struct worker *w, const char *name, size_t len);
+
+/* Put the slot on a channel's list, if it is not there; 0 or -ENOMEM. Take it off: a
+ * channel whose list becomes empty is dropped at the end of the turn, unless someone
+ * comes until then. */
+int channels_list(struct worker *w, uint32_t channel, uint32_t slot)
+    __attribute__((warn_unused_result));
+void channels_unlist(struct worker *w, uint32_t channel, uint32_t slot);
+
+/* Tell the supervisor. Returns 0, -EMSGSIZE or -ENOBUFS. */
+int channels_ask(struct worker *w, const struct uplink *u)
+    __attribute__((warn_unused_result));
 
 /* ---- adoption ---- */
 int channels_adopt(struct worker *w) __attribute__((warn_unused_result));
@@ -77,49 +93,6 @@ int channels_adopt_slot(struct worker *w, uint32_t slot)
     __attribute__((warn_unused_result));
 /* All slots are listed: free what nobody refers to, tell the supervisor. */
 void channels_adopted(struct worker *w);
-
-/* What a subscriber said it has had. epoch NULL: it did not say. */
-struct since {
-	const char *epoch;
-	size_t epoch_len;
-	uint64_t offset;
-};
-
-/*
- * Subscribe a connection. The answer comes by session_subscribed() or
- * session_refused(): before this returns when the channel is live here already, else
- * when the feed has confirmed. A second subscribe of the same channel is answered
- * like the first and changes nothing (with since: replays again).
- *
- * name    1 to CHANNEL_NAME_MAX bytes, checked by the caller (name_ok()).
- * since   NULL or borrowed.
- * id      the request's id as JSON; id_len 0: nobody wants an answer, and the
- *         session is told all the same.
- *
- * Returns 0; -EMFILE over limits.channels_per_connection; -ENOBUFS when table, arena
- * or upstream ring is full.
- */
-int channels_subscribe(struct worker *w, uint32_t slot, const char *name, size_t len,
-    const struct since *since, const char *id, size_t id_len)
-    __attribute__((warn_unused_result));
-
-/* Returns 0, or -ENOENT when it was not subscribed. What was published but not begun
- * to be sent is no longer sent. */
-int channels_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
-    __attribute__((warn_unused_result));
-
-/* The connection goes: end all its subscriptions and waiting requests. */
-void channels_leave(struct worker *w, uint32_t slot);
-
-/*
- * Pass a client's message on to the feed; session_published() tells how it went, also
- * when id_len is 0.
- *
- * Returns 0; -EMSGSIZE; -ENOBUFS when the upstream ring is full (try again later).
- */
-int channels_publish(struct worker *w, uint32_t slot, const char *name, size_t len,
-    const void *data, size_t data_len, const char *id, size_t id_len)
-    __attribute__((warn_unused_result));
 
 /* The name of a channel by its index in the table; *ret_len its bytes. */
 const char *channels_name(const struct worker *w, uint32_t channel, size_t *ret_len);

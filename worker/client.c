@@ -18,10 +18,10 @@
 #include "proto/journal.h"
 #include "shm/bitset.h"
 #include "shm/launch.h"
-#include "worker/channels.h"
 #include "worker/handshake.h"
 #include "worker/out.h"
 #include "worker/reader.h"
+#include "worker/requests.h"
 #include "worker/wheel.h"
 
 #define ACCEPT_BATCH 64  /* connections taken before the others have their turn */
@@ -666,7 +666,7 @@ on_reap(struct ev_loop *loop, ev_prepare *p, int revents)
 		struct slot *s = worker_slot(w, slot);
 
 		reader_drop(w, slot);
-		channels_leave(w, slot);
+		requests_leave(w, slot);
 		out_drop(w, slot);
 		(void)close(s->fd);
 		s->fd = -1;

@@ -15,10 +15,10 @@
 #include "proto/dialect.h"
 #include "proto/http.h"
 #include "shm/directory.h"
-#include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/out.h"
 #include "worker/reader.h"
+#include "worker/requests.h"
 #include "worker/session.h"
 
 #define DEMO_MAX (512u << 10)
@@ -249,7 +249,7 @@ subscribe_all(struct worker *w, uint32_t slot, const struct http_request *q)
 	named_begin(&named, q);
 	while (slot_state(worker_slot(w, slot)) == SLOT_OPEN &&
 	       named_next(&named, name, &len) > 0)
-		if (channels_subscribe(w, slot, name, len, NULL, NULL, 0) < 0)
+		if (requests_subscribe(w, slot, name, len, NULL, NULL, 0) < 0)
 			client_end(w, slot, CLIENT_END_LIMIT, 1013, "cannot subscribe");
 }
 

@@ -7,6 +7,7 @@
  *   serve.c      the serving process: maps, loop, signals
  *   client.c     connections: slots, accepting, deadlines (wheel.c)
  *   channels.c   who is subscribed to what
+ *   requests.c   subscriptions and publishes of one connection
  *   fanout.c     records of the ring to their sockets (out.c, side.c, slow.c)
  *   adopt.c      what a predecessor left
  *   handshake.c  HTTP requests

@@ -8,6 +8,7 @@
 #include "worker/fanout.h"
 #include "worker/out.h"
 #include "worker/reader.h"
+#include "worker/requests.h"
 #include "worker/side.h"
 
 /* Each may be a built frame, and the next is asked for before it is known to fit. */
@@ -577,7 +578,7 @@ out_cut(struct worker *w, uint32_t slot)
 {
 	int r = out_detach(w, slot);
 
-	channels_leave(w, slot);
+	requests_leave(w, slot);
 	if (r < 0) /* no room to finish the frame that has begun */
 		client_close(w, slot, CLIENT_END_SERVER);
 }

@@ -53,7 +53,7 @@ void out_cut(struct worker *w, uint32_t slot);
 /* Free all private frames (the connection is being closed). */
 void out_drop(struct worker *w, uint32_t slot);
 
-/* ---- for fanout.c, channels.c, slow.c and adopt.c ---- */
+/* ---- for fanout.c, requests.c, slow.c and adopt.c ---- */
 
 /* The next record that this connection is to look at. */
 uint64_t out_cursor(const struct worker *w, uint32_t slot);

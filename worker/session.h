@@ -19,7 +19,7 @@ size_t session_hello(struct worker *w, uint32_t slot, uint8_t *out);
 /* Say goodbye before a Close frame of ours, in protocols that have a word for it. */
 void session_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms);
 
-/* ---- answers to what waits (called by channels.c) ---- */
+/* ---- answers to what waits (called by requests.c) ---- */
 
 struct sub_result {
 	const char *channel; /* len bytes */

@@ -11,6 +11,7 @@
 
 #include "worker/channels.h"
 #include "worker/client.h"
+#include "worker/requests.h"
 #include "worker/session.h"
 
 static void
@@ -66,7 +67,7 @@ session_raw_message(
 	if (name != NULL)
 		r = session_may_publish(w, slot, name, name_len, len);
 	if (r == 0)
-		r = channels_publish(w, slot, name, name_len, buf, len, NULL, 0);
+		r = requests_publish(w, slot, name, name_len, buf, len, NULL, 0);
 	if (r < 0) {
 		page_add(w->page, PAGE_errors_sent, 1);
 		end(w, slot, r);

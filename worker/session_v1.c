@@ -8,8 +8,8 @@
 #include <stdio.h>
 
 #include "proto/v1.h"
-#include "worker/channels.h"
 #include "worker/client.h"
+#include "worker/requests.h"
 #include "worker/session.h"
 
 _Static_assert(SESSION_HELLO_MAX >= V1_FRAME_MAX, "a hello is a frame");
@@ -151,7 +151,7 @@ do_subscribe(struct worker *w, uint32_t slot, const struct v1_command *c)
 	int r = -EACCES;
 
 	if (session_may_subscribe(w, c->channel, c->channel_len))
-		r = channels_subscribe(w, slot, c->channel, c->channel_len,
+		r = requests_subscribe(w, slot, c->channel, c->channel_len,
 		    c->has_since ? &since : NULL, c->id.p, c->id.len);
 	if (r < 0)
 		answer(w, slot, c, r);
@@ -163,7 +163,7 @@ do_publish(struct worker *w, uint32_t slot, const struct v1_command *c)
 	int r = session_may_publish(w, slot, c->channel, c->channel_len, c->data.len);
 
 	if (r == 0)
-		r = channels_publish(w, slot, c->channel, c->channel_len, c->data.p,
+		r = requests_publish(w, slot, c->channel, c->channel_len, c->data.p,
 		    c->data.len, c->id.p, c->id.len);
 	if (r < 0)
 		answer(w, slot, c, r);
@@ -178,7 +178,7 @@ execute(struct worker *w, uint32_t slot, const struct v1_command *c)
 		break;
 	case V1_UNSUBSCRIBE:
 		answer(w, slot, c,
-		    channels_unsubscribe(w, slot, c->channel, c->channel_len));
+		    requests_unsubscribe(w, slot, c->channel, c->channel_len));
 		break;
 	case V1_PUBLISH:
 		do_publish(w, slot, c);

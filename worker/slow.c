@@ -2,6 +2,7 @@
 #include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/out.h"
+#include "worker/requests.h"
 #include "worker/session.h"
 
 /* The strictest policy of the connection's channels; enum slow_policy falls from

@@ -6,6 +6,7 @@
  *   reader.c    frames from the client: a pool of parsers (proto/inbound.c)
  *   session.c   what a client's message means, by protocol
  *   channels.c  this worker's channels, who is subscribed, what is asked upstream
+ *   requests.c  a connection's subscriptions and publishes, and what waits
  *   fanout.c    records of the ring to the subscribers' sockets
  *   out.c       one connection's output: ring positions and private frames
  *   side.c      frames that the ring has not

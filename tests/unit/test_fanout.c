@@ -29,6 +29,7 @@
 #include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/out.h"
+#include "worker/requests.h"
 #include "worker/side.h"
 #include "worker/worker.h"
 
@@ -282,7 +283,7 @@ subscribe_since(struct fixture *f, uint64_t offset)
 	struct since since = {ring_epoch(f->ring), RING_EPOCH_LEN, offset};
 
 	worker_slot(&f->w, 0)->proto = PROTO_V1;
-	assert_int_equal(channels_subscribe(&f->w, 0, "c0", 2, &since, "1", 1), 0);
+	assert_int_equal(requests_subscribe(&f->w, 0, "c0", 2, &since, "1", 1), 0);
 }
 
 /* What a feed lost has one offset, however many messages it was. */
@@ -349,15 +350,15 @@ test_channels_refused_is_asked_for_again(void **state)
 	begin(&f, "");
 	turns(&f);
 	worker_slot(&f.w, 0)->proto = PROTO_V1;
-	assert_int_equal(channels_subscribe(&f.w, 0, "new", 3, NULL, "1", 1), 0);
+	assert_int_equal(requests_subscribe(&f.w, 0, "new", 3, NULL, "1", 1), 0);
 	desc.arg = (uint64_t)f.w.table.channels[1].gen << 32 | 1;
 	for (size_t n = sizeof(data); n > 0; n /= sizeof(data)) /* to the last byte */
-		while (channels_publish(&f.w, 0, "c0", 2, data, n, "2", 1) == 0)
+		while (requests_publish(&f.w, 0, "c0", 2, data, n, "2", 1) == 0)
 			;
 	assert_true(ring_commit(f.ring, &desc) > 0);
 	turns(&f);
 	upstream_reset(f.w.up);
-	assert_int_equal(channels_subscribe(&f.w, 0, "new", 3, NULL, "3", 1), 0);
+	assert_int_equal(requests_subscribe(&f.w, 0, "new", 3, NULL, "3", 1), 0);
 	do
 		assert_int_equal(upstream_next(f.w.up, &type, &msg, &len), 1);
 	while (type != UPLINK_WANT && (upstream_consume(f.w.up), true));

@@ -1,0 +1,70 @@
+/*
+ * requests.h - a connection's subscriptions, and what its client asks: to subscribe, to
+ * unsubscribe, to publish. What the supervisor must answer first waits in the table.
+ */
+#ifndef WSCAST_WORKER_REQUESTS_H
+#define WSCAST_WORKER_REQUESTS_H
+
+#include "worker/worker.h"
+
+static inline struct sub *
+slot_subs(const struct worker *w, struct slot *s)
+{
+	return s->subs_cap == 0 ? &s->sub0 : arena_at(w->arena, s->subs);
+}
+
+/* The slot's subscription to a channel, or NULL. Kept in rising order of channels. */
+struct sub *slot_sub(const struct worker *w, const struct slot *s, uint32_t channel);
+
+/* What a subscriber said it has had. epoch NULL: it did not say. */
+struct since {
+	const char *epoch;
+	size_t epoch_len;
+	uint64_t offset;
+};
+
+/*
+ * Subscribe a connection. The answer comes by session_subscribed() or
+ * session_refused(): before this returns when the channel is live here already, else
+ * when the feed has confirmed. A second subscribe of the same channel is answered
+ * like the first and changes nothing (with since: replays again).
+ *
+ * name    1 to CHANNEL_NAME_MAX bytes, checked by the caller (name_ok()).
+ * since   NULL or borrowed.
+ * id      the request's id as JSON; id_len 0: nobody wants an answer, and the
+ *         session is told all the same.
+ *
+ * Returns 0; -EMFILE over limits.channels_per_connection; -ENOBUFS when table, arena
+ * or upstream ring is full.
+ */
+int requests_subscribe(struct worker *w, uint32_t slot, const char *name, size_t len,
+    const struct since *since, const char *id, size_t id_len)
+    __attribute__((warn_unused_result));
+
+/* Returns 0, or -ENOENT when it was not subscribed. What was published but not begun
+ * to be sent is no longer sent. */
+int requests_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
+    __attribute__((warn_unused_result));
+
+/* The connection goes: end all its subscriptions and waiting requests. */
+void requests_leave(struct worker *w, uint32_t slot);
+
+/*
+ * Pass a client's message on to the feed; session_published() tells how it went, also
+ * when id_len is 0.
+ *
+ * Returns 0; -EMSGSIZE; -ENOBUFS when the upstream ring is full (try again later).
+ */
+int requests_publish(struct worker *w, uint32_t slot, const char *name, size_t len,
+    const void *data, size_t data_len, const char *id, size_t id_len)
+    __attribute__((warn_unused_result));
+
+/* ---- for channels.c: what the supervisor said ---- */
+
+/* Answer all who wait for a channel: it is live (0), or -errno. */
+void requests_answer(struct worker *w, uint32_t channel, int err);
+
+/* A RING_ACK for this worker. */
+void requests_ack(struct worker *w, const struct ring_desc *desc);
+
+#endif
