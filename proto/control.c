@@ -1,5 +1,3 @@
-#include "proto/control.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,6 +5,7 @@
 #include <string.h>
 
 #include "proto/base64.h"
+#include "proto/control.h"
 #include "proto/json.h"
 #include "proto/utf8.h"
 

@@ -7,8 +7,6 @@
  * together. An allocated block is in no bitset, and its order stands in its head, in
  * the map, where a successor finds it.
  */
-#include "shm/arena.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
@@ -16,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "shm/arena.h"
 #include "shm/bitset.h"
 #include "shm/map.h"
 

@@ -1,7 +1,7 @@
 /* bitset.c - see bitset.h */
-#include "shm/bitset.h"
-
 #include <assert.h>
+
+#include "shm/bitset.h"
 
 static uint64_t
 words_for(uint64_t nbits)

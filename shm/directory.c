@@ -1,10 +1,10 @@
 /* directory.c - see directory.h */
-#include "shm/directory.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+
+#include "shm/directory.h"
 
 #define NAME_TRIES 1000 /* an entry changes seldom: more means a broken writer */
 

@@ -1,12 +1,12 @@
 /* namemap.c - open addressing; see namemap.h */
-#include "shm/namemap.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <sodium.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "shm/namemap.h"
 
 #define CELLS_MIN 16u
 

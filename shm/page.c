@@ -1,11 +1,10 @@
 /* page.c - see page.h */
-#include "shm/page.h"
-
 #include <errno.h>
 #include <stddef.h>
 #include <unistd.h>
 
 #include "shm/map.h"
+#include "shm/page.h"
 
 _Static_assert(offsetof(struct page, done) == 128, "apart from what never changes");
 _Static_assert(offsetof(struct page, asleep) == 256, "apart from what always does");

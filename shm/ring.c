@@ -7,8 +7,6 @@
  * Which records are whole is one range, [oldest, head). Head rises by ring_commit();
  * oldest rises before anything is overwritten, up to the lowest floor at most.
  */
-#include "shm/ring.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +19,7 @@
 #include "shm/directory.h"
 #include "shm/map.h"
 #include "shm/page.h"
+#include "shm/ring.h"
 
 #define INDEX_MIN 64u /* a page of descriptors */
 #define INDEX_MAX (1u << 26)

@@ -1,10 +1,9 @@
 /* table.c - see table.h */
-#include "shm/table.h"
-
 #include <errno.h>
 #include <unistd.h>
 
 #include "shm/map.h"
+#include "shm/table.h"
 
 #define SLOTS_MAX (1u << 26)
 #define CHANNELS_MAX (1u << 26)

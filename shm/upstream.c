@@ -1,6 +1,4 @@
 /* upstream.c - see upstream.h */
-#include "shm/upstream.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
@@ -9,6 +7,7 @@
 #include <unistd.h>
 
 #include "shm/map.h"
+#include "shm/upstream.h"
 
 #define UPSTREAM_VERSION 1
 #define SIZE_MIN (64u << 10)

@@ -1,6 +1,4 @@
 /* ctlsock.c - see ctlsock.h */
-#include "supervisor/ctlsock.h"
-
 #include <errno.h>
 #include <grp.h>
 #include <poll.h>
@@ -14,6 +12,7 @@
 
 #include "proto/journal.h"
 #include "supervisor/ctl_client.h"
+#include "supervisor/ctlsock.h"
 #include "supervisor/registry.h"
 #include "supervisor/supervisor.h"
 

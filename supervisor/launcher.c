@@ -1,6 +1,4 @@
 /* launcher.c - see launcher.h */
-#include "supervisor/launcher.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +11,7 @@
 #include <unistd.h>
 
 #include "shm/launch.h"
+#include "supervisor/launcher.h"
 
 static bool
 env_is_ours_alone(const char *var)

@@ -1,6 +1,4 @@
 /* listeners.c - see listeners.h */
-#include "supervisor/listeners.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -11,6 +9,7 @@
 #include <unistd.h>
 
 #include "proto/journal.h"
+#include "supervisor/listeners.h"
 
 #define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
 

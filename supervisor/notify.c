@@ -6,8 +6,6 @@
  *
  * Source   sd_notify(3), sd_watchdog_enabled(3)
  */
-#include "supervisor/notify.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -22,6 +20,7 @@
 #include <unistd.h>
 
 #include "supervisor/feed.h"
+#include "supervisor/notify.h"
 
 #define RETRY_S 0.5
 

@@ -1,10 +1,10 @@
 /* outbuf.c - see outbuf.h */
-#include "supervisor/outbuf.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include "supervisor/outbuf.h"
 
 #define CAP_MIN 4096
 

@@ -1,6 +1,4 @@
 /* publisher.c - see publisher.h */
-#include "supervisor/publisher.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -8,6 +6,7 @@
 #include <time.h>
 
 #include "shm/directory.h"
+#include "supervisor/publisher.h"
 
 void
 publisher_init(

@@ -1,6 +1,4 @@
 /* redis_link.c - see redis_link.h */
-#include "supervisor/redis_link.h"
-
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -15,6 +13,7 @@
 
 #include "proto/journal.h"
 #include "supervisor/outbuf.h"
+#include "supervisor/redis_link.h"
 #include "supervisor/resolver.h"
 #include "supervisor/supervisor.h"
 

@@ -1,6 +1,4 @@
 /* registry.c - see registry.h */
-#include "supervisor/registry.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -9,6 +7,7 @@
 #include "proto/uplink.h"
 #include "shm/directory.h"
 #include "shm/namemap.h"
+#include "supervisor/registry.h"
 
 #define NONE UINT32_MAX
 #define RETIRED_BATCH 1024 /* entries looked at in one tick */

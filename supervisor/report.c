@@ -1,6 +1,4 @@
 /* report.c - see report.h */
-#include "supervisor/report.h"
-
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,6 +12,7 @@
 #include "proto/glob.h"
 #include "proto/utf8.h"
 #include "shm/directory.h"
+#include "supervisor/report.h"
 #include "supervisor/supervisor.h"
 
 #define SUBS_MAX UINT16_MAX

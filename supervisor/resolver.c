@@ -1,6 +1,4 @@
 /* resolver.c - see resolver.h */
-#include "supervisor/resolver.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -12,6 +10,7 @@
 #include <unistd.h>
 
 #include "supervisor/feed.h"
+#include "supervisor/resolver.h"
 
 /* res fits into a pipe: it is written, and read, at once. */
 _Static_assert(sizeof(struct resolved) <= 4096, "PIPE_BUF");

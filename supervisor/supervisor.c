@@ -1,6 +1,4 @@
 /* supervisor.c - see supervisor.h */
-#include "supervisor/supervisor.h"
-
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +13,7 @@
 #include "proto/journal.h"
 #include "supervisor/ctlsock.h"
 #include "supervisor/notify.h"
+#include "supervisor/supervisor.h"
 
 #define INDEX_SHARE 256 /* bytes of frames for each descriptor of the index */
 #define INDEX_MIN 4096

@@ -1,6 +1,4 @@
 /* workers.c - see workers.h */
-#include "supervisor/workers.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -18,6 +16,7 @@
 
 #include "proto/journal.h"
 #include "supervisor/keeper_link.h"
+#include "supervisor/workers.h"
 
 #define SLOTS_MAX (1u << 20)
 #define FDS_RESERVE 64 /* descriptors of a worker that are no connections */

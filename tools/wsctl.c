@@ -9,8 +9,6 @@
  *
  * Source   INTERFACES: wsctl; proto/control.h for what goes over the socket
  */
-#include "tools/wsctl.h"
-
 #include <errno.h>
 #include <getopt.h>
 #include <grp.h>
@@ -19,6 +17,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "tools/wsctl.h"
 
 enum command_option {
 	OPTION_CHANNEL = 1 << 0,

@@ -1,5 +1,3 @@
-#include "tools/wsctl_client.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -9,6 +7,8 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tools/wsctl_client.h"
 
 #define CONNECT_TIMEOUT_S 10 /* a full backlog: the server does not accept */
 

@@ -1,5 +1,3 @@
-#include "tools/wsctl_table.h"
-
 #include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
@@ -11,6 +9,7 @@
 #include <wchar.h>
 
 #include "proto/utf8.h"
+#include "tools/wsctl_table.h"
 
 #define GAP 2     /* columns between two cells */
 #define CUT_MIN 8 /* a cell is never cut to less */

@@ -1,6 +1,4 @@
 /* client.c - see client.h */
-#include "worker/client.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/tcp.h>
@@ -18,6 +16,7 @@
 #include "proto/journal.h"
 #include "shm/bitset.h"
 #include "shm/launch.h"
+#include "worker/client.h"
 #include "worker/handshake.h"
 #include "worker/out.h"
 #include "worker/reader.h"

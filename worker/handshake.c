@@ -1,6 +1,4 @@
 /* handshake.c - see handshake.h */
-#include "worker/handshake.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +14,7 @@
 #include "proto/http.h"
 #include "shm/directory.h"
 #include "worker/client.h"
+#include "worker/handshake.h"
 #include "worker/out.h"
 #include "worker/reader.h"
 #include "worker/requests.h"

@@ -1,6 +1,4 @@
 /* keeper.c - see keeper.h */
-#include "worker/keeper.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -18,6 +16,7 @@
 #include "proto/journal.h"
 #include "shm/launch.h"
 #include "shm/page.h"
+#include "worker/keeper.h"
 #include "worker/serve.h"
 
 #define STOP_MS 10000   /* for the serving process to say goodbye */

@@ -1,6 +1,4 @@
 /* reader.c - see reader.h */
-#include "worker/reader.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +10,7 @@
 #include "proto/utf8.h"
 #include "worker/client.h"
 #include "worker/out.h"
+#include "worker/reader.h"
 #include "worker/session.h"
 
 #define DEFLATED_MORE 1024 /* bytes that a short message may grow by */

@@ -6,8 +6,6 @@
  * supervisor rings. So no callback feeds itself, and neither fanout nor sockets can
  * keep the others waiting for longer than one slice.
  */
-#include "worker/serve.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -28,6 +26,7 @@
 #include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/reader.h"
+#include "worker/serve.h"
 #include "worker/session.h"
 #include "worker/side.h"
 #include "worker/stale.h"

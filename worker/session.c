@@ -1,10 +1,9 @@
 /* session.c - see session.h */
-#include "worker/session.h"
-
 #include <errno.h>
 
 #include "worker/client.h"
 #include "worker/out.h"
+#include "worker/session.h"
 
 #define RATE_UNIT 64 /* of a millisecond */
 

@@ -1,6 +1,4 @@
 /* stale.c - see stale.h */
-#include "worker/stale.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,6 +12,7 @@
 #include <unistd.h>
 
 #include "shm/launch.h"
+#include "worker/stale.h"
 
 /* TCP states of include/net/tcp_states.h, as TCP_INFO gives them. */
 #define STATE_ESTABLISHED 1

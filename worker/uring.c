@@ -1,12 +1,13 @@
-#include "worker/uring.h"
-
 #include <errno.h>
-
 #ifdef HAVE_LIBURING
-
 #include <liburing.h>
+#endif
 #include <stdlib.h>
 #include <sys/socket.h>
+
+#include "worker/uring.h"
+
+#ifdef HAVE_LIBURING
 
 struct uring {
 	struct io_uring ring;

@@ -1,9 +1,9 @@
 /* wheel.c - see wheel.h */
-#include "worker/wheel.h"
-
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#include "worker/wheel.h"
 
 #define WHEEL_FIRST 0x80000000u
 
