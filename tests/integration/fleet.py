@@ -17,7 +17,6 @@ import errno
 import hashlib
 import heapq
 import json
-import os
 import random
 import re
 import select

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from fleet import Client, Fleet, Storm, Talker, varied_sizes
+from fleet import Fleet, Storm, Talker, varied_sizes
 from harness import BIN, SANITIZED, Case, alive, fds_of, proc_stat, wait_until
 
 CHANNELS = ["c%d" % i for i in range(10)]
@@ -30,6 +30,7 @@ class Killer:
         self.daemon, self.hit, self.left, self.gap = daemon, hit, times, gap
         self.rng, self.early = rng, early
         self.done = 0
+        self.lagging = 0  # connections that were inside a frame or behind, when hit
         self.at = time.monotonic() + rng.uniform(0, gap)
         self.ask_at = 0.0
 
@@ -45,8 +46,12 @@ class Killer:
         if len(ready) < len(workers) and self.rng.random() > self.early:
             return  # the last hit is still being put right
         ready = [w for w in workers if w["pid"] > 0 and alive(w["pid"])]
-        if not ready or not self.hit(self.rng.choice(ready), self.rng):
+        if not ready:
             return
+        worker = self.rng.choice(ready)
+        if not self.hit(worker, self.rng):
+            return
+        self.lagging += worker["lagging"]
         self.done += 1
         self.left -= 1
         self.at = time.monotonic() + self.rng.uniform(0, self.gap)

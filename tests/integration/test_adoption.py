@@ -6,6 +6,7 @@ inside a message of their own; no message is lost, repeated or altered.
 """
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,8 +15,8 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from fleet import Client, Fleet, Storm, masked, take_frame, upgrade, varied_sizes
-from harness import DEADLINE, SANITIZED, alive, descendants, fd_count, peers_of, wait_until
+from fleet import Fleet, Storm, masked, upgrade
+from harness import DEADLINE, SANITIZED, alive, descendants, peers_of, wait_until
 from storm import Killer, Restarter, StormCase, kill_serving, shoot
 
 CLIENTS = 120 if SANITIZED else 500
@@ -39,7 +40,9 @@ class Kills(StormCase):
         adopted = self.d.counter("adopted")
         self.assertGreater(adopted, 0)
         cut = self.over(killer)
-        print("%d kills, %d adopted, %d talkers cut" % (killer.done, adopted, len(cut)))
+        print("%d kills, %d adopted, %d of them lagging, %d talkers cut" % (
+            killer.done, adopted, killer.lagging, len(cut)))
+        self.assertGreater(killer.lagging, killer.done, "too few frames were cut")
         # One killed before it served is no restart.
         self.assertGreaterEqual(self.d.counter("restarts"), killer.done * 0.8)
         self.fds_are_back(self.d, self.before)
@@ -306,7 +309,7 @@ class Stopped(StormCase):
         ring ahead of the slowest client of the other worker.
         """
         self.seed = 1
-        self.rng = __import__("random").Random(self.seed)
+        self.rng = random.Random(self.seed)
         server = self.redis()
         size = 16 << 20
         d = self.daemon({"ring": {"size": "16M"}}, redis=server, workers=2)

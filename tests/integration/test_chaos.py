@@ -3,7 +3,6 @@
 repeats it): kills, restarts, clients that come and go, that talk and that stall."""
 
 import os
-import random
 import signal
 import sys
 import time
@@ -11,7 +10,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from fleet import Client
-from harness import SANITIZED, descendants, wait_until
+from harness import SANITIZED, wait_until
 from storm import CHANNELS, Killer, Restarter, StormCase, shoot
 
 
@@ -95,9 +94,6 @@ class Passing(Client):
         if b"\x88" in data and b"\x03\xf4" in data:
             return self.close()
         super().mismatch(data)
-
-    def on_setup(self, msg):
-        super().on_setup(msg)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """From `redis-cli PUBLISH` to each client of an independent library, once and in order."""
 
 import asyncio
+import base64
 import json
 import os
+import signal
 import sys
 import unittest
+from urllib.parse import quote
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import Case, fds_of, wait_until
@@ -154,7 +157,6 @@ class Fanout(Case):
                                  shown, payload[:40])
             redis.cli("-x", "PUBLISH", "wscast:news", stdin=mib)
             self.assertEqual(await soon(plain.recv()), mib)
-            import base64
             self.assertEqual((await v1.event())["base64"], base64.b64encode(mib).decode())
             await plain.close()
             await v1.close()
@@ -190,7 +192,6 @@ class Fanout(Case):
         names = ["a", "b:c", "weird name/ü", "d"]
 
         async def go():
-            from urllib.parse import quote
             pipe = redis.connect()
             v1 = await V1.open(d, *names)
             path = "/ws?" + "&".join("channel=" + quote(n, safe="") for n in names)
@@ -261,7 +262,7 @@ class ClientPublish(Case):
             sender = await V1.open(d)
             talker = await raw(d, "chat")
             # A raw client that sees its own message is subscribed.
-            for ws in (plain, talker):
+            for last, ws in (("plain's last", plain), ("talker's last", talker)):
                 while True:
                     await ws.send("hello?")
                     try:
@@ -269,8 +270,8 @@ class ClientPublish(Case):
                         break
                     except asyncio.TimeoutError:
                         pass
-                await ws.send("the last hello")
-                while await soon(ws.recv()) != "the last hello":
+                await ws.send(last)
+                while await soon(ws.recv()) != last:
                     pass
             await sender.ok(publish="chat", data="start")
             for ws in (plain, talker):
@@ -322,7 +323,6 @@ class ClientPublish(Case):
 
     def test_publish_is_answered_once_redis_has_it(self):
         """Redis is stopped: no answer. It goes on: the answer, and the message."""
-        import signal
         redis = self.redis()
         d = self.daemon(OPEN, redis=redis)
 

@@ -1,7 +1,6 @@
 """What goes wrong around wscast: a clear message each, nothing lost, no busy loop."""
 
 import asyncio
-import json
 import os
 import re
 import shutil
@@ -15,9 +14,9 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from fleet import masked, upgrade
-from harness import (BIN, DEADLINE, SANITIZED, Case, CtlError, Redis, cpu_seconds, descendants,
+from harness import (BIN, DEADLINE, SANITIZED, Case, CtlError, cpu_seconds, descendants,
                      fds_of, free_port, wait_until)
-from wsclient import V1, close_code, raw, run, soon
+from wsclient import V1, raw, run, soon
 
 OPEN = {"channel *": {"publish": "anyone"}}
 
@@ -504,7 +503,6 @@ class Descriptors(Case):
         for _ in range(100):
             s = socket.create_connection(("127.0.0.1", d.port))
             socks.append(s)
-        answers = 0
         for s in socks:
             s.sendall(upgrade("/ws/news", False, d.port))
         socks[0].settimeout(DEADLINE)

@@ -9,9 +9,9 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from fleet import ACCEPT, KEY, masked, take_frame, upgrade
+from fleet import ACCEPT, KEY, masked, take_frame
 from harness import DEADLINE, Case, wait_until
-from wsclient import V1, close_code, connect, raw, run, soon
+from wsclient import V1, close_code, raw, run, soon
 
 
 class Http(Case):

@@ -1,6 +1,5 @@
 """How it ends: asked to, and not asked to."""
 
-import asyncio
 import os
 import signal
 import socket
@@ -9,8 +8,8 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from fleet import upgrade
-from harness import DEADLINE, Case, alive, descendants, wait_exit, wait_until
-from wsclient import V1, close_code, raw, run, soon
+from harness import Case, descendants, wait_exit, wait_until
+from wsclient import V1, close_code, raw, run
 
 
 class Stop(Case):

@@ -8,7 +8,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import Case
-from wsclient import V1, close_code, connect, run, soon
+from wsclient import V1, close_code, run, soon
 
 OPEN = {"channel shut": {"subscribe": "nobody", "publish": "nobody"},
         "channel *": {"publish": "anyone"}}
@@ -172,7 +172,7 @@ class Protocol(Case):
 
     def test_broken_utf8_closes_with_1007(self):
         async def body(d, v1):
-            from websockets.frames import Frame, Opcode
+            from websockets.frames import Opcode
             one = await V1.open(d)
             await one.ws.write_frame(True, Opcode.TEXT, b'{"id":1,"ping":"\xff"}')
             self.assertEqual(await close_code(one.ws), 1007)
@@ -333,7 +333,7 @@ class Protocol(Case):
         d = self.daemon({"limits": {"ping_interval": "1s", "pong_timeout": "1s"}})
 
         async def go():
-            from fleet import masked, take_frame, upgrade
+            from fleet import upgrade
             good = await V1.open(d, "news")
             self.assertEqual(good.hello["ping"], 1)
             # A client that never answers a ping: its socket is closed, the good one's not.
