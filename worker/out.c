@@ -19,6 +19,8 @@
 #define OUT_SCAN 65536                  /* records looked at in one go */
 #define OUT_BLOCK_MAX ((1u << 20) - 64) /* bytes of a private frame in one block */
 
+#define OUT_CORK_BLOCK 4000 /* bytes for the answers to one read */
+
 enum flush {
 	FLUSH_DONE,    /* all that is due was sent */
 	FLUSH_BLOCKED, /* the socket took no more */
@@ -419,18 +421,19 @@ private_link(struct worker *w, struct slot *s, arena_ref first, struct out *last
 	*at = first;
 }
 
-/* A list of blocks like head that hold buf; only /echo needs more than one. Returns its
- * first, and the last in *ret_last, or 0 when the arena has no room. */
+/* A list of blocks like head that hold buf, the last of them with room for `room` bytes
+ * at least; only /echo needs more than one. Returns its first, and the last in
+ * *ret_last, or 0 when the arena has no room. */
 static arena_ref
-private_blocks(struct worker *w, const uint8_t *buf, size_t len, struct out *head,
-    struct out **ret_last)
+private_blocks(struct worker *w, const uint8_t *buf, size_t len, size_t room,
+    struct out *head, struct out **ret_last)
 {
 	arena_ref first = 0, ref, *at = &first;
 
 	do {
 		size_t n = len < OUT_BLOCK_MAX ? len : OUT_BLOCK_MAX;
 
-		ref = arena_alloc(w->arena, sizeof(*head) + n);
+		ref = arena_alloc(w->arena, sizeof(*head) + (n > room ? n : room));
 		if (ref == 0)
 			break;
 		*ret_last = arena_at(w->arena, ref);
@@ -439,6 +442,7 @@ private_blocks(struct worker *w, const uint8_t *buf, size_t len, struct out *hea
 		memcpy((*ret_last)->bytes, buf, n);
 		*at = ref;
 		at = &(*ret_last)->next;
+		w->cork_tail = ref;
 		buf += n;
 		len -= n;
 	} while (len > 0);
@@ -460,13 +464,34 @@ private_max(const struct worker *w, const struct slot *s)
 	return w->settings->max_message_size + 2 * READER_BUFFER;
 }
 
+/* Put bytes into the block that was queued last, while nothing can be sent in between:
+ * the answers to many short requests are few blocks and few sends. */
+static bool
+cork_append(struct worker *w, uint32_t slot, const void *buf, size_t len, uint32_t at)
+{
+	struct slot *s = worker_slot(w, slot);
+	struct out *o;
+
+	if (w->corked != slot + 1 || w->cork_tail == 0)
+		return false;
+	o = arena_at(w->arena, w->cork_tail);
+	if (o->pong || o->begun || o->next != 0 || o->at != at ||
+	    sizeof(*o) + o->len + len > arena_len(w->arena, w->cork_tail))
+		return false;
+	memcpy(o->bytes + o->len, buf, len);
+	atomic_signal_fence(memory_order_seq_cst); /* whole before it counts */
+	o->len += (uint32_t)len;
+	s->out_bytes += (uint32_t)len;
+	return true;
+}
+
 static int
 private_add(struct worker *w, uint32_t slot, const void *buf, size_t len, bool pong)
 {
 	struct slot *s = worker_slot(w, slot);
 	uint64_t cursor = out_cursor(w, slot);
 	struct out head = {.pong = pong}, *last;
-	size_t max = private_max(w, s);
+	size_t max = private_max(w, s), room = 0;
 	arena_ref first;
 
 	if (slot_state(s) == SLOT_FREE)
@@ -477,7 +502,11 @@ private_add(struct worker *w, uint32_t slot, const void *buf, size_t len, bool p
 		head.at = (uint32_t)w->place;
 	else
 		head.at = (uint32_t)(cursor > w->done ? cursor : w->done);
-	first = private_blocks(w, buf, len, &head, &last);
+	if (!pong && cork_append(w, slot, buf, len, head.at))
+		return 0;
+	if (w->corked == slot + 1 && w->cork_tail != 0 && !pong)
+		room = OUT_CORK_BLOCK;
+	first = private_blocks(w, buf, len, room, &head, &last);
 	if (first == 0)
 		return -ENOBUFS;
 	if (!(s->flags & SLOT_LAGGING))
@@ -509,6 +538,7 @@ out_pong(struct worker *w, uint32_t slot, const void *buf, size_t len)
 		}
 		s->out_bytes -= o->len;
 		*at = o->next;
+		w->cork_tail = 0; /* it may have been this one */
 		atomic_signal_fence(memory_order_seq_cst); /* as private_unlink() */
 		arena_free(w->arena, ref);
 	}
@@ -521,6 +551,7 @@ out_cork(struct worker *w, uint32_t slot)
 	uint32_t before = w->corked;
 
 	w->corked = slot + 1;
+	w->cork_tail = 0;
 	return before;
 }
 
@@ -530,6 +561,7 @@ out_uncork(struct worker *w, uint32_t slot, uint32_t before)
 	struct slot *s = worker_slot(w, slot);
 
 	w->corked = before;
+	w->cork_tail = 0;
 	if (before != slot + 1 && slot_state(s) != SLOT_FREE && s->out != 0 &&
 	    !(s->flags & SLOT_LAGGING))
 		flush_and_note(w, slot);

@@ -58,6 +58,7 @@ struct worker {
 	/* The slot whose private frames are queued and not yet sent (out_cork()), + 1;
 	 * 0 = none. */
 	uint32_t corked;
+	arena_ref cork_tail; /* the block queued last; counts while `corked` does */
 	uint32_t tick; /* of the timer wheel: TICK_MS since CLOCK_MONOTONIC's zero */
 
 	struct clients *clients;
