@@ -23,11 +23,13 @@ ifneq ($(FUZZ),)
 CC := clang
 variant := fuzz
 bin := build/fuzz
-san_flags := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+san_flags := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+	-DSANITIZED
 else ifneq ($(SAN),)
 variant := san-$(subst $(comma),-,$(SAN))
 bin := build/$(variant)
-san_flags := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
+san_flags := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all \
+	-DSANITIZED
 else
 variant := plain
 bin := build
@@ -36,7 +38,7 @@ endif
 CC ?= cc
 obj := build/$(variant)/obj
 
-PKGS := hiredis libsodium libsystemd jansson inih libcrypto zlib
+PKGS := hiredis libsodium libsystemd jansson inih libcrypto zlib libseccomp
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 LIBEV_LIBS ?= -lev

@@ -23,6 +23,8 @@ log_open(const char *who)
 {
 	journal.who = who;
 	journal.terminal = isatty(STDERR_FILENO) == 1;
+	/* The time zone's file is read now: a sandboxed process could not later. */
+	tzset();
 }
 
 void
@@ -104,7 +106,7 @@ put_prefix(enum log_level level, char *out, size_t size)
 	const char *who = journal.who ? journal.who : "wscast";
 	struct timespec now;
 	struct tm tm;
-	char clock[16] = "";
+	char clock[40] = ""; /* strftime() may look at the time zone's file again */
 	int n;
 
 	if (!journal.terminal) {
@@ -112,7 +114,8 @@ put_prefix(enum log_level level, char *out, size_t size)
 	} else {
 		if (clock_gettime(CLOCK_REALTIME, &now) == 0 &&
 		    localtime_r(&now.tv_sec, &tm) != NULL)
-			(void)strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
+			(void)snprintf(clock, sizeof(clock), "%02d:%02d:%02d",
+			    tm.tm_hour, tm.tm_min, tm.tm_sec);
 		n = snprintf(out, size, "%s.%03ld %.64s: %s%s", clock,
 		    now.tv_nsec / 1000000, who,
 		    level <= LOG_WARNING ? level_name(level) : "",

@@ -49,6 +49,7 @@ struct settings {
 	unsigned nlisten;
 	unsigned workers; /* 0 = auto: one for each core of the affinity mask */
 	enum send_how send;
+	bool sandbox; /* serving processes may only ask the kernel for what they need */
 	char *admin_listen;
 	char *control_socket;
 	uint32_t max_connections, max_connections_per_ip, max_handshakes_per_second;

@@ -3,8 +3,9 @@
  * what it counted. One page (memfd) for each worker index; it outlives the
  * serving process, whose successor counts on.
  *
- * Process  every word is written by the worker (the serving process), and read
- *          by the supervisor and wsctl, who take nothing of it on trust.
+ * Process  every word is written by the worker (the serving process; while there is
+ *          none, its keeper), and read by the supervisor and wsctl, who take nothing
+ *          of it on trust.
  * Order    R2-W2 for the floor (ring.c), S1-S3 for sleeping (page.c).
  */
 #ifndef WSCAST_SHM_PAGE_H
@@ -16,7 +17,7 @@
 
 #include "shm/ring.h"
 
-#define PAGE_VERSION 2
+#define PAGE_VERSION 3
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
@@ -43,7 +44,8 @@
 	X(inflated, "messages received that were deflated")                            \
 	X(inflate_errors, "messages that could not be inflated, or became too long")   \
 	X(published, "messages passed on to the supervisor")                           \
-	X(errors_sent, "requests answered with an error")
+	X(errors_sent, "requests answered with an error")                              \
+	X(sandbox_killed, "serving processes that the sandbox killed")
 
 #define PAGE_GAUGES(X)                                                                 \
 	X(connections, "connections open now")                                         \
@@ -97,7 +99,8 @@ struct page {
 	_Atomic uint64_t lives;      /* serving processes so far */
 	_Atomic uint32_t demand[RING_DIALECTS]; /* open connections per dialect */
 	_Atomic uint32_t sending;               /* enum worker_sending */
-	uint8_t pad3[60];
+	_Atomic uint32_t sandboxed;             /* 1: this serving process is */
+	uint8_t pad3[56];
 
 	_Atomic uint64_t counter[PAGE_COUNTER_COUNT];
 };
@@ -176,6 +179,18 @@ static inline void
 page_set_sending(struct page *p, enum worker_sending sending)
 {
 	atomic_store_explicit(&p->sending, sending, memory_order_relaxed);
+}
+
+static inline bool
+page_sandboxed(const struct page *p)
+{
+	return atomic_load_explicit(&p->sandboxed, memory_order_relaxed) != 0;
+}
+
+static inline void
+page_set_sandboxed(struct page *p, bool sandboxed)
+{
+	atomic_store_explicit(&p->sandboxed, sandboxed, memory_order_relaxed);
 }
 
 /* Open connections that want this dialect: a hint for the writer. */

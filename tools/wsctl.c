@@ -47,6 +47,7 @@ static const struct command {
 	"LAPPED     times that a connection fell out of the ring\n"
 	"SLOW       connections closed because they took nothing\n"
 	"BEAT       time since the worker's last sign of life\n"
+	"SANDBOX    the kernel lets it do no more than it needs (server.sandbox)\n"
 	"Columns that do not fit the screen are left out; --json has all.\n"},
     {"clients", command_clients, 0, 0, OPTION_CHANNEL | OPTION_LIMIT,
 	"[-c CHANNEL] [-n N]", "the connections",

@@ -29,7 +29,7 @@ struct field {
 };
 
 /* columns[i] shows fields[i]. */
-#define VIEW_MAX 16
+#define VIEW_MAX 20
 struct view {
 	const struct column *columns;
 	const struct field *fields;
@@ -221,6 +221,7 @@ static const struct column worker_columns[] = {
     {"BYTES", true, false, 8},
     {"BEAT", true, false, 9},
     {"SEND", false, false, 10},
+    {"SANDBOX", false, false, 12},
     {"KEEPER", true, false, 11},
 };
 static const struct field worker_fields[] = {
@@ -239,6 +240,7 @@ static const struct field worker_fields[] = {
     {"sent_bytes", KIND_SIZE},
     {"heartbeat_ms", KIND_MS},
     {"send", KIND_PLAIN},
+    {"sandbox", KIND_PLAIN},
     {"keeper_pid", KIND_PLAIN},
 };
 static const struct view workers_view = {

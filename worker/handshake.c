@@ -12,6 +12,7 @@
 #include "proto/deflate.h"
 #include "proto/dialect.h"
 #include "proto/http.h"
+#include "proto/journal.h"
 #include "shm/directory.h"
 #include "worker/client.h"
 #include "worker/handshake.h"
@@ -366,48 +367,76 @@ serve_ready(struct worker *w, uint32_t slot, const struct http_request *q)
 		reply_json(w, slot, q, 200, "{\"ready\":true}\n");
 }
 
-/* The demo page is read for each who asks: it is for trying things out. Returns the
- * whole reply, the caller's to free(), or NULL. */
-static char *
-read_demo(const struct worker *w, bool head, size_t *ret_len)
+/* Returns 0, -EFBIG, -EIO when it is no file or changes just now, or -errno. */
+static int
+read_demo(const char *path, char **ret_page, size_t *ret_len)
 {
-	int fd = open(w->settings->demo, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r;
 	struct stat st;
-	char *reply = NULL;
-	ssize_t n = -1;
-	size_t len;
+	char *page = NULL;
 
 	if (fd < 0)
-		return NULL;
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= DEMO_MAX)
-		reply = malloc(HTTP_REPLY_MAX + (size_t)st.st_size);
-	if (reply != NULL) {
-		len = http_reply_head(
-		    200, "text/html; charset=utf-8", (size_t)st.st_size, reply);
-		n = head ? 0 : read(fd, reply + len, (size_t)st.st_size);
-		*ret_len = len + (size_t)n;
-	}
+		return -errno;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		r = -EIO;
+	else if (st.st_size > DEMO_MAX)
+		r = -EFBIG;
+	else if ((page = malloc((size_t)st.st_size + 1)) == NULL)
+		r = -ENOMEM;
+	else
+		r = read(fd, page, (size_t)st.st_size) == st.st_size ? 0 : -EIO;
 	(void)close(fd);
-	if (n < 0 || (!head && n != st.st_size)) {
-		free(reply);
-		return NULL;
+	if (r < 0) {
+		free(page);
+		return r;
 	}
-	return reply;
+	*ret_page = page;
+	*ret_len = (size_t)st.st_size;
+	return 0;
+}
+
+int
+handshake_prepare(struct worker *w)
+{
+	const struct slice key = {"dGhlIHNhbXBsZSBub25jZQ==", 24}; /* RFC 6455 §1.3 */
+	const char *path = w->settings->demo;
+	char accept[HTTP_ACCEPT_LEN + 1];
+	int r;
+
+	/* libcrypto reads its own settings file at its first use. */
+	if (http_accept_key(key, accept) < 0)
+		return -EIO;
+	if (path == NULL || path[0] == '\0')
+		return 0;
+	r = read_demo(path, &w->demo, &w->demo_len);
+	if (r < 0)
+		log_warning(
+		    r, "cannot read the demo page (server.demo), doing without");
+	return 0;
 }
 
 static void
 serve_demo(struct worker *w, uint32_t slot, const struct http_request *q)
 {
-	size_t len;
-	char *reply = NULL;
 	struct http_fault f = {.status = 404, .message = "nothing is here"};
+	char *reply;
+	size_t len;
 
-	if (w->settings->demo != NULL && w->settings->demo[0] != '\0')
-		reply = read_demo(w, q->method == HTTP_HEAD, &len);
-	if (reply == NULL)
+	if (w->demo == NULL) {
 		refuse(w, slot, q, &f, q->len);
-	else
-		reply_and_hang_up(w, slot, reply, len, q->len);
+		return;
+	}
+	reply = malloc(HTTP_REPLY_MAX + w->demo_len);
+	if (reply == NULL) {
+		client_close(w, slot, CLIENT_END_LIMIT);
+		return;
+	}
+	len = http_reply_head(200, "text/html; charset=utf-8", w->demo_len, reply);
+	if (q->method != HTTP_HEAD) {
+		memcpy(reply + len, w->demo, w->demo_len);
+		len += w->demo_len;
+	}
+	reply_and_hang_up(w, slot, reply, len, q->len);
 	free(reply);
 }
 

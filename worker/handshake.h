@@ -13,6 +13,11 @@
 
 #include "worker/worker.h"
 
+/* Before the first, and before the sandbox: open what answering takes. Without its demo
+ * page, which is for trying things out, it goes on. Returns 0, or -EIO when libcrypto
+ * has no SHA-1. */
+int handshake_prepare(struct worker *w) __attribute__((warn_unused_result));
+
 /* The socket is readable, or ended: of a connection in SLOT_HANDSHAKE, or with
  * SLOT_REQUEST (a predecessor died between a request's answer and the end of what
  * belongs to it). */

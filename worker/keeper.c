@@ -198,7 +198,15 @@ on_serving_died(struct keeper *k)
 	bool ended = status != -1 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 
 	k->kill_at_ms = 0;
-	if (!ended && status != -1 && WIFSIGNALED(status))
+	if (status != -1 && WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) {
+		/* Nobody else writes to the page now. */
+		page_add(k->page, PAGE_sandbox_killed, 1);
+		log_error(0,
+		    "serving process %d was killed by its sandbox: it asked the kernel "
+		    "for what it does not need, by a fault or an attack; the kernel's "
+		    "log (type=1326) has the number of the system call",
+		    pid);
+	} else if (!ended && status != -1 && WIFSIGNALED(status))
 		log_warning(
 		    0, "serving process %d died of signal %d", pid, WTERMSIG(status));
 	else if (!ended)
@@ -450,6 +458,18 @@ hold_signals(void)
 	(void)signal(SIGCHLD, SIG_DFL);
 }
 
+/*
+ * Nothing that comes of us ever gains a right by exec. That is all that keeper and
+ * spare can give up: they parse nothing, and a filter would be their children's as
+ * well, and that of the next version that is executed in their place.
+ */
+static void
+give_up_rights(void)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		log_warning(-errno, "cannot set no_new_privs, going on");
+}
+
 static int
 shared_open(struct keeper_shared **ret)
 {
@@ -477,6 +497,7 @@ keeper_run(const struct launch *launch)
 	int r;
 
 	hold_signals();
+	give_up_rights();
 	r = page_open(LAUNCH_PAGE, true, &k.page);
 	if (r < 0) {
 		log_error(r, "cannot map the worker's page");

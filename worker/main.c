@@ -10,6 +10,7 @@
  *   requests.c   subscriptions and publishes of one connection
  *   fanout.c     records of the ring to their sockets (out.c, side.c, slow.c)
  *   adopt.c      what a predecessor left
+ *   sandbox.c    no more rights than serving takes
  *   handshake.c  HTTP requests
  *   reader.c     WebSocket frames from clients
  *   session.c    what they mean (session_raw.c, session_v1.c)

@@ -25,7 +25,9 @@
 #include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/fanout.h"
+#include "worker/handshake.h"
 #include "worker/reader.h"
+#include "worker/sandbox.h"
 #include "worker/serve.h"
 #include "worker/session.h"
 #include "worker/side.h"
@@ -406,6 +408,28 @@ make_parts(struct worker *w)
 	return r;
 }
 
+/* All is open and mapped that will ever be: give up what it took. No client's byte was
+ * looked at yet, only what a predecessor left in the maps. */
+static int
+enter_sandbox(struct serve *s)
+{
+	int r = -EOPNOTSUPP;
+
+	if (s->w.settings->sandbox)
+		r = sandbox_enter(LAUNCH_LISTENERS + (int)s->launch->nlisteners);
+	page_set_sandboxed(s->w.page, r == 0);
+	if (r == 0 || !s->w.settings->sandbox)
+		return 0;
+	if (r == -EOPNOTSUPP) {
+		log_warning(r, "no sandbox for the serving process here: going on "
+			       "without (server.sandbox)");
+		return 0;
+	}
+	log_error(r, "cannot enter the sandbox: set server.sandbox to `no` to do "
+		     "without");
+	return r;
+}
+
 static void
 begin_orphans(struct worker *w, const struct stale *stale)
 {
@@ -445,7 +469,9 @@ serve_init(struct serve *s, const struct keeper_shared *shared)
 	ev_set_userdata(w->loop, w);
 	set_clock(w);
 	w->done = atomic_load_explicit(&w->page->done, memory_order_relaxed);
-	r = make_parts(w);
+	r = handshake_prepare(w);
+	if (r == 0)
+		r = make_parts(w);
 	if (r == 0)
 		r = adopt_all(w);
 	if (r < 0) {
@@ -457,7 +483,7 @@ serve_init(struct serve *s, const struct keeper_shared *shared)
 	stale_done(&stale);
 	watch_all(s);
 	heed_signals(s);
-	return 0;
+	return enter_sandbox(s);
 }
 
 int

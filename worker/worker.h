@@ -12,6 +12,7 @@
  *   side.c      frames that the ring has not
  *   uring.c     many sends in one system call
  *   slow.c      what becomes of those who cannot follow
+ *   sandbox.c   what the kernel is asked for no more, once all stands
  *   adopt.c     a predecessor's connections, exact to the byte
  *
  * All in private memory here can be rebuilt from the maps.
@@ -67,6 +68,8 @@ struct worker {
 	struct fanout *fanout;
 	struct side *side;
 	struct uring *uring; /* NULL: by send(2) */
+	char *demo;          /* handshake.c: the page served at /, or NULL */
+	size_t demo_len;
 };
 
 #define TICK_MS 100

@@ -467,7 +467,7 @@ class Fleet:
     def served_by(self, port):
         from harness import peers_of
         try:
-            return [w["pid"] for w in self.daemon.workers() if port in peers_of(w["pid"])]
+            return [w["pid"] for w in self.daemon.workers() if port in peers_of(w["keeper_pid"])]
         except Exception as e:  # only for a message
             return e
 

@@ -164,7 +164,8 @@ def fd_list(pid):
 
 def peers_of(pid):
     """The client ports whose connections this process has open: which worker serves
-    whom, asked of the kernel and not of wscast."""
+    whom, asked of the kernel and not of wscast. To be asked of a keeper, which has the
+    same file table: into a sandboxed process only root can look."""
     inodes = set()
     for fd in os.listdir("/proc/%d/fd" % pid):
         try:

@@ -101,7 +101,7 @@ class WholeWorker(StormCase):
         sockets, so its clients are closed; the others' are not, and it comes back."""
         fleet = self.storm(40, workers=2)
         victim = self.d.workers()[0]
-        ports = peers_of(victim["pid"])
+        ports = peers_of(victim["keeper_pid"])
         gone = [c for c in fleet.clients.values() if c.port in ports]
         self.assertTrue(gone)
         ended = []
@@ -163,7 +163,7 @@ class Slots(StormCase):
         request = upgrade("/ws", True, d.port)
         s.sendall(request[:50])
         wait_until("accepted", lambda: d.counter("connections") == 1
-                   or s.getsockname()[1] in peers_of(d.workers()[0]["pid"]))
+                   or s.getsockname()[1] in peers_of(d.workers()[0]["keeper_pid"]))
         self.kill_all(d)
         s.sendall(request[50:])
         self.read_to(s, b'{"hello"')
@@ -331,7 +331,7 @@ class Stopped(StormCase):
         tape = storm.raw["full"]
         raws = [c for c in fleet.clients.values() if c.tape is tape]
         workers = d.workers()
-        on = {w["index"]: [c for c in raws if c.port in peers_of(w["pid"])] for w in workers}
+        on = {w["index"]: [c for c in raws if c.port in peers_of(w["keeper_pid"])] for w in workers}
         victim = max(workers, key=lambda w: len(on[w["index"]]) if len(on[w["index"]]) < len(raws) else 0)
         theirs = on[victim["index"]]
         others = [c for c in raws if c not in theirs]
