@@ -753,9 +753,11 @@ on_accept(struct ev_loop *loop, ev_io *io, int revents)
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof(peer);
-		/* Open over an exec of the keeper, by design. */
-		int fd = accept4(io->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK);
+		int fd;
 
+		peer.ss_family = AF_UNSPEC; /* a unix socket's may have no address */
+		/* Open over an exec of the keeper, by design. */
+		fd = accept4(io->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK);
 		if (fd >= 0) {
 			begin(w, fd, l->index, &peer, true);
 		} else if (errno == EAGAIN) {
