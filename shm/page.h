@@ -17,7 +17,7 @@
 
 #include "shm/ring.h"
 
-#define PAGE_VERSION 3
+#define PAGE_VERSION 4
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
@@ -45,7 +45,16 @@
 	X(inflate_errors, "messages that could not be inflated, or became too long")   \
 	X(published, "messages passed on to the supervisor")                           \
 	X(errors_sent, "requests answered with an error")                              \
-	X(sandbox_killed, "serving processes that the sandbox killed")
+	X(sandbox_killed, "serving processes that the sandbox killed")                 \
+	X(limited_connections, "connections refused by max_connections")               \
+	X(limited_descriptors, "connections refused for want of descriptors")          \
+	X(limited_memory, "connections refused for want of room in the arena")         \
+	X(limited_address, "connections refused by max_connections_per_ip")            \
+	X(limited_handshakes, "handshakes refused by max_handshakes_per_second")       \
+	X(limited_rate, "messages refused by message_rate or the rate of a rule")      \
+	X(limited_size, "messages refused by max_message_size")                        \
+	X(limited_channels, "subscriptions refused by channels_per_connection")        \
+	X(limited_private, "times that a client let too much wait that is its own")
 
 #define PAGE_GAUGES(X)                                                                 \
 	X(connections, "connections open now")                                         \

@@ -30,7 +30,7 @@
 
 #include "shm/arena.h"
 
-#define TABLE_VERSION 2
+#define TABLE_VERSION 3
 #define SLOT_NONE UINT32_MAX
 
 enum slot_state {
@@ -79,13 +79,14 @@ struct slot {
 	arena_ref out;         /* first private frame (struct out) */
 	uint32_t out_bytes;    /* bytes of private frames waiting */
 	uint16_t nsubs;
-	uint16_t subs_cap; /* of the array in `subs`; 0 = sub0 is all there is */
-	struct sub sub0;   /* the subscription of those who have one */
-	arena_ref subs;    /* struct sub[subs_cap] when more than one was ever held */
-	uint32_t sent;     /* messages delivered */
-	arena_ref wait;    /* first request that waits for an answer (struct wait) */
-	uint32_t received; /* messages */
-	uint32_t spare0[2];
+	uint16_t subs_cap;   /* of the array in `subs`; 0 = sub0 is all there is */
+	struct sub sub0;     /* the subscription of those who have one */
+	arena_ref subs;      /* struct sub[subs_cap] when more than one was ever held */
+	uint32_t sent;       /* messages delivered */
+	arena_ref wait;      /* first request that waits for an answer (struct wait) */
+	uint32_t received;   /* messages */
+	uint32_t limited_at; /* as message_at: when it was told of going too fast */
+	uint32_t spare0;
 
 	/* what timers and wsctl touch */
 	uint64_t client;     /* random id */

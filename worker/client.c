@@ -18,6 +18,7 @@
 #include "shm/launch.h"
 #include "worker/client.h"
 #include "worker/handshake.h"
+#include "worker/limits.h"
 #include "worker/out.h"
 #include "worker/reader.h"
 #include "worker/requests.h"
@@ -56,8 +57,9 @@ struct clients {
 	uint32_t *dead; /* closed since the last prepare */
 	uint32_t ndead;
 	uint32_t nslots;
-	uint32_t max;  /* connections */
-	uint32_t open; /* slots in use, those of the dead included */
+	uint32_t max;     /* connections */
+	uint32_t max_fds; /* ... for which there are descriptors */
+	uint32_t open;    /* slots in use, those of the dead included */
 	bool accepting;
 	bool finishing; /* only those inside a message are read from */
 	int reserve;    /* a descriptor to give up, so as to say no with another */
@@ -73,10 +75,35 @@ struct clients {
 	struct log_limit limit_log;
 };
 
-static const char reply_full[] = "HTTP/1.1 503 Service Unavailable\r\n"
-				 "Connection: close\r\n"
-				 "Content-Length: 0\r\n"
-				 "Retry-After: 5\r\n\r\n";
+/* Why someone is turned away at the door. */
+enum refusal {
+	REFUSAL_NONE,
+	REFUSAL_FULL,
+	REFUSAL_DESCRIPTORS,
+	REFUSAL_MEMORY,
+	REFUSAL_ADDRESS,
+};
+
+#define REPLY(status, retry)                                                           \
+	"HTTP/1.1 " status "\r\n"                                                      \
+	"Connection: close\r\n"                                                        \
+	"Content-Length: 0\r\n"                                                        \
+	"Retry-After: " retry "\r\n\r\n"
+
+static const struct {
+	enum page_counter counter;
+	const char *reply;
+	const char *why;
+} refusals[] = {
+    [REFUSAL_FULL] = {PAGE_limited_connections, REPLY("503 Service Unavailable", "5"),
+	"the limit of connections is reached"},
+    [REFUSAL_DESCRIPTORS] = {PAGE_limited_descriptors,
+	REPLY("503 Service Unavailable", "5"), "no descriptors are left"},
+    [REFUSAL_MEMORY] = {PAGE_limited_memory, REPLY("503 Service Unavailable", "5"),
+	"clients let too much wait for them"},
+    [REFUSAL_ADDRESS] = {PAGE_limited_address, REPLY("429 Too Many Requests", "5"),
+	"an address has its limit of connections"},
+};
 
 static void on_client_io(struct ev_loop *loop, ev_io *io, int revents);
 
@@ -453,21 +480,36 @@ slot_take(struct worker *w, uint32_t slot)
 
 /* Say no to someone who has no slot, as far as its socket takes it. */
 static void
-turn_away(struct worker *w, int fd)
+turn_away(struct worker *w, int fd, enum refusal why)
 {
+	const char *reply = refusals[why].reply;
 	char buf[4096];
 	unsigned long missed;
 
 	page_add(w->page, PAGE_refused, 1);
 	page_add(w->page, PAGE_closed_limit, 1);
-	(void)send(fd, reply_full, sizeof(reply_full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	page_add(w->page, refusals[why].counter, 1);
+	(void)send(fd, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL);
 	/* Unread bytes would make close() reset the connection, and the answer with it.
 	 */
 	(void)recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
 	(void)close(fd);
 	if (log_allowed(&w->clients->limit_log, (uint64_t)w->tick * TICK_MS, &missed))
-		log_warning(0, "full with %u connections, refusing more (%lu since)",
-		    w->clients->open, missed + 1);
+		log_warning(0, "%u connections, refusing one: %s (%lu since)",
+		    w->clients->open, refusals[why].why, missed + 1);
+}
+
+/* Whether there is room for one more, whoever it is. */
+static enum refusal
+look_for_room(const struct worker *w)
+{
+	const struct clients *c = w->clients;
+
+	if (c->open >= c->max)
+		return REFUSAL_FULL;
+	if (c->open >= c->max_fds)
+		return REFUSAL_DESCRIPTORS;
+	return limits_memory(w) ? REFUSAL_NONE : REFUSAL_MEMORY;
 }
 
 /* fresh: by accept4(), just now. */
@@ -477,12 +519,13 @@ begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage
 {
 	struct clients *c = w->clients;
 	uint64_t slot = bitset_first(&c->free);
+	enum refusal why = look_for_room(w);
 	struct slot *s;
 	uint32_t tx = 0;
 
 	page_add(w->page, PAGE_accepted, 1);
-	if (slot == BITSET_NONE || c->open >= c->max) {
-		turn_away(w, fd);
+	if (slot == BITSET_NONE || why != REFUSAL_NONE) {
+		turn_away(w, fd, why != REFUSAL_NONE ? why : REFUSAL_FULL);
 		return;
 	}
 	if ((fresh ? accept_tx(c, fd, &tx) : bytes_acked(fd, &tx)) < 0) {
@@ -499,6 +542,11 @@ begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage
 	s->progress = w->tick;
 	slot_set_pos(s, (uint32_t)w->done, tx);
 	set_peer(s, peer);
+	if (!limits_enter(w, s)) {
+		limits_leave(w, s);
+		turn_away(w, fd, REFUSAL_ADDRESS);
+		return;
+	}
 	s->client = next_id(c);
 	slot_take(w, (uint32_t)slot);
 	set_timer(w, (uint32_t)slot, TIMER_HANDSHAKE,
@@ -554,6 +602,7 @@ client_resume(struct worker *w, uint32_t slot)
 	struct slot *s = worker_slot(w, slot);
 
 	slot_take(w, slot);
+	(void)limits_enter(w, s); /* who is here stays */
 	watch(w, slot);
 	if (s->flags & SLOT_LAGGING)
 		client_want_write(w, slot, true);
@@ -642,6 +691,7 @@ client_close(struct worker *w, uint32_t slot, enum client_end why)
 		count_end(w, why);
 	page_add(w->page, PAGE_closed, 1);
 	page_add(w->page, PAGE_connections, (uint64_t)-1);
+	limits_leave(w, s);
 	if (s->proto != PROTO_NONE && state != SLOT_HANDSHAKE)
 		add_demand(w, s, -1);
 	ev_io_stop(w->loop, &c->io[slot]);
@@ -711,7 +761,7 @@ on_accept_failed(struct worker *w, int fd, int err)
 		one = accept4(fd, NULL, NULL, SOCK_NONBLOCK);
 		if (one >= 0) {
 			page_add(w->page, PAGE_accepted, 1);
-			turn_away(w, one);
+			turn_away(w, one, REFUSAL_DESCRIPTORS);
 		}
 		c->reserve = eventfd(0, EFD_CLOEXEC); /* no open() in the sandbox */
 	}
@@ -775,6 +825,7 @@ clients_listen(struct worker *w, unsigned nlisteners)
 	struct clients *c = w->clients;
 
 	c->nlisteners = nlisteners;
+	c->max_fds = limits_descriptors(nlisteners);
 	for (unsigned i = 0; i < nlisteners; i++) {
 		c->listeners[i].index = (uint16_t)i;
 		ev_io_init(

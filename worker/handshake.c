@@ -16,6 +16,7 @@
 #include "shm/directory.h"
 #include "worker/client.h"
 #include "worker/handshake.h"
+#include "worker/limits.h"
 #include "worker/out.h"
 #include "worker/reader.h"
 #include "worker/requests.h"
@@ -23,6 +24,8 @@
 
 #define DEMO_MAX (512u << 10)
 #define DRAIN_RETRY_S 5
+#define FULL_RETRY_S 5
+#define RATE_RETRY_S 1
 
 /* The channels that a request names: in its path, then in its query. */
 struct named {
@@ -112,8 +115,10 @@ check_channels(struct worker *w, const struct http_request *q, bool v1,
 		*ret_publish =
 		    n == 0 &&
 		    settings_rule(w->settings, name, len)->publish == WHO_ANYONE;
-		if (++n > w->settings->channels_per_connection)
+		if (++n > w->settings->channels_per_connection) {
+			page_add(w->page, PAGE_limited_channels, 1);
 			return fault(f, 400, "too many channels for one connection");
+		}
 	}
 	if (r < 0)
 		return fault(f, 400,
@@ -137,6 +142,13 @@ check_upgrade(struct worker *w, const struct http_request *q, struct http_fault 
 	if (ring_draining(w->ring)) {
 		(void)fault(f, 503, "draining");
 		f->retry_s = DRAIN_RETRY_S;
+		return false;
+	}
+	/* Last: what is refused anyway takes nobody's turn. */
+	if (!limits_handshake(w)) {
+		page_add(w->page, PAGE_limited_handshakes, 1);
+		(void)fault(f, 429, "too many handshakes at once");
+		f->retry_s = RATE_RETRY_S;
 		return false;
 	}
 	return true;
@@ -302,13 +314,30 @@ open_socket(struct worker *w, uint32_t slot, const struct http_request *q,
 	consume(w, slot, q->len);
 }
 
-static void
-note_address(struct worker *w, struct slot *s, const struct http_request *q)
+/* Whose connection it is, where a proxy says so. Returns whether that address may have
+ * one more. */
+static bool
+note_address(struct worker *w, struct slot *s, const struct http_request *q,
+    struct http_fault *f)
 {
 	int family = s->family;
+	uint8_t addr[16];
+	bool ok;
 
-	http_client_address(q, w->settings->trusted_proxies, &family, s->addr);
+	memcpy(addr, s->addr, sizeof(addr));
+	http_client_address(q, w->settings->trusted_proxies, &family, addr);
+	if (family == s->family && memcmp(addr, s->addr, sizeof(addr)) == 0)
+		return true;
+	limits_leave(w, s);
+	memcpy(s->addr, addr, sizeof(addr));
 	s->family = (uint8_t)family;
+	ok = limits_enter(w, s);
+	if (!ok) {
+		page_add(w->page, PAGE_limited_address, 1);
+		(void)fault(f, 429, "too many connections from this address");
+		f->retry_s = FULL_RETRY_S;
+	}
+	return ok;
 }
 
 static void
@@ -328,8 +357,8 @@ serve_socket(struct worker *w, uint32_t slot, const struct http_request *q)
 		open_socket(w, slot, q, proto, may_publish, NULL);
 		return;
 	}
-	note_address(w, s, q);
-	if (!check_upgrade(w, q, &f) || !check_channels(w, q, v1, &may_publish, &f) ||
+	if (!note_address(w, s, q, &f) || !check_upgrade(w, q, &f) ||
+	    !check_channels(w, q, v1, &may_publish, &f) ||
 	    !check_extensions(w, q, response, &extensions, &f))
 		refuse(w, slot, q, &f, q->len);
 	else
@@ -345,9 +374,7 @@ serve_echo(struct worker *w, uint32_t slot, const struct http_request *q)
 	const char *extensions = NULL;
 	struct http_fault f;
 
-	if (fresh)
-		note_address(w, s, q);
-	if (fresh && (!check_upgrade(w, q, &f) ||
+	if (fresh && (!note_address(w, s, q, &f) || !check_upgrade(w, q, &f) ||
 			 !check_extensions(w, q, response, &extensions, &f)))
 		refuse(w, slot, q, &f, q->len);
 	else

@@ -496,8 +496,10 @@ private_add(struct worker *w, uint32_t slot, const void *buf, size_t len, bool p
 
 	if (slot_state(s) == SLOT_FREE)
 		return 0;
-	if (len > max || s->out_bytes + len > max)
+	if (len > max || s->out_bytes + len > max) {
+		page_add(w->page, PAGE_limited_private, 1);
 		return -ENOBUFS;
+	}
 	if (w->place != 0)
 		head.at = (uint32_t)w->place;
 	else

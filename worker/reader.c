@@ -104,9 +104,12 @@ inflate_message(struct worker *w, struct inbound_item *m)
 	return INVALID_DATA;
 }
 
+/* What ends with this code, counted. */
 static enum client_end
-end_of_code(uint16_t code)
+end_of_code(struct worker *w, uint16_t code)
 {
+	if (code == TOO_BIG)
+		page_add(w->page, PAGE_limited_size, 1);
 	return code == TOO_BIG || code == TRY_LATER ? CLIENT_END_LIMIT
 						    : CLIENT_END_PROTOCOL;
 }
@@ -126,7 +129,7 @@ take_message(struct worker *w, uint32_t slot, struct inbound_item *m)
 	if (code == 0)
 		session_message(w, slot, m->op, m->payload, m->len);
 	else
-		client_end(w, slot, end_of_code(code), code, "");
+		client_end(w, slot, end_of_code(w, code), code, "");
 }
 
 /* ---- the pool ---- */
@@ -294,7 +297,7 @@ take_all(struct worker *w, struct reader *r)
 			return false;
 		case INBOUND_BROKEN:
 			send_pongs(w, r->slot);
-			close_after(w, r->slot, end_of_code(item.code), item.code);
+			close_after(w, r->slot, end_of_code(w, item.code), item.code);
 			return false;
 		}
 	}

@@ -303,9 +303,11 @@ requests_subscribe(struct worker *w, uint32_t slot, const char *name, size_t len
 	bool held = channel != NAMEMAP_NONE &&
 		    (slot_sub(w, s, channel) != NULL || waits_for(w, s, channel));
 
-	if (!held &&
-	    s->nsubs + waiting_subscribes(w, s) >= w->settings->channels_per_connection)
+	if (!held && s->nsubs + waiting_subscribes(w, s) >=
+			 w->settings->channels_per_connection) {
+		page_add(w->page, PAGE_limited_channels, 1);
 		return -EMFILE;
+	}
 	if (channel == NAMEMAP_NONE)
 		channel = channels_take(w, name, len);
 	if (channel == CHANNEL_NONE)

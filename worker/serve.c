@@ -26,6 +26,7 @@
 #include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/handshake.h"
+#include "worker/limits.h"
 #include "worker/reader.h"
 #include "worker/sandbox.h"
 #include "worker/serve.h"
@@ -393,8 +394,10 @@ make_uring(struct worker *w)
 static int
 make_parts(struct worker *w)
 {
-	int r = clients_new(w, &w->clients);
+	int r = limits_new(w, &w->limits);
 
+	if (r == 0)
+		r = clients_new(w, &w->clients);
 	if (r == 0)
 		r = readers_new(w, &w->readers);
 	if (r == 0)

@@ -2,36 +2,11 @@
 #include <errno.h>
 
 #include "worker/client.h"
+#include "worker/limits.h"
 #include "worker/out.h"
 #include "worker/session.h"
 
-#define RATE_UNIT 64 /* of a millisecond */
-
-/*
- * A leaky bucket as one word (GCRA): the time at which it will be empty again. A
- * message puts 1/rate s into it; more than `burst` of these do not fit. Returns false
- * then, and changes nothing. Idle for longer than the word can tell, it may look full:
- * what could not have come about by messages counts as empty.
- */
-static bool
-rate_take(const struct worker *w, uint32_t *at, uint32_t rate, uint32_t burst)
-{
-	uint32_t now = w->tick * TICK_MS * RATE_UNIT;
-	uint32_t cost = 1000 * RATE_UNIT / rate;
-	uint64_t room = (uint64_t)cost * (burst == 0 ? rate : burst);
-	int32_t ahead = (int32_t)(*at - now);
-
-	if (room > INT32_MAX / 2)
-		room = INT32_MAX / 2;
-	/* The tick is coarse: what is due within one may come at any time of it. */
-	room += TICK_MS * RATE_UNIT;
-	if (ahead < 0 || (uint64_t)ahead > room + cost)
-		ahead = 0;
-	if ((uint64_t)ahead + cost > room)
-		return false;
-	*at = now + (uint32_t)ahead + cost;
-	return true;
-}
+#define WARNINGS_MIN 10 /* that a client may be told in a row that it is too fast */
 
 int
 session_may_publish(
@@ -42,11 +17,15 @@ session_may_publish(
 	/* Nobody has an identity yet: only what anyone may do is done. */
 	if (rule->publish != WHO_ANYONE)
 		return -EACCES;
-	if (rule->max_message_size != 0 && len > rule->max_message_size)
+	if (rule->max_message_size != 0 && len > rule->max_message_size) {
+		page_add(w->page, PAGE_limited_size, 1);
 		return -EMSGSIZE;
-	if (rule->rate != 0 &&
-	    !rate_take(w, &worker_slot(w, slot)->publish_at, rule->rate, 0))
+	}
+	if (rule->rate != 0 && !limits_rate(w->tick, &worker_slot(w, slot)->publish_at,
+				   limits_cost(rule->rate), rule->rate)) {
+		page_add(w->page, PAGE_limited_rate, 1);
 		return -EAGAIN;
+	}
 	return 0;
 }
 
@@ -77,18 +56,39 @@ session_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms)
 		session_v1_bye(w, slot, code, retry_ms);
 }
 
+/*
+ * Whether a message is within limits.message_rate. One that is not is answered where
+ * the protocol has a word for it; for who goes on at twice the rate and more, and where
+ * there is no such word, it is the end.
+ */
+static bool
+within_rate(struct worker *w, uint32_t slot, const uint8_t *buf, size_t len)
+{
+	struct slot *s = worker_slot(w, slot);
+	uint32_t rate = w->settings->message_rate, burst = w->settings->message_burst;
+
+	if (burst == 0)
+		burst = rate;
+	if (rate == 0 || limits_rate(w->tick, &s->message_at, limits_cost(rate), burst))
+		return true;
+	page_add(w->page, PAGE_limited_rate, 1);
+	if (s->proto == PROTO_V1 &&
+	    limits_rate(w->tick, &s->limited_at, limits_cost(rate),
+		burst > WARNINGS_MIN ? burst : WARNINGS_MIN))
+		session_v1_too_fast(w, slot, buf, len);
+	else
+		client_end(w, slot, CLIENT_END_LIMIT, 4429, "too many messages");
+	return false;
+}
+
 void
 session_message(
     struct worker *w, uint32_t slot, enum opcode op, const uint8_t *buf, size_t len)
 {
 	struct slot *s = worker_slot(w, slot);
-	uint32_t rate = w->settings->message_rate;
 
-	if (rate != 0 &&
-	    !rate_take(w, &s->message_at, rate, w->settings->message_burst)) {
-		client_end(w, slot, CLIENT_END_LIMIT, 4429, "too many messages");
+	if (!within_rate(w, slot, buf, len))
 		return;
-	}
 	if (s->proto == PROTO_ECHO)
 		session_echo_message(w, slot, op, buf, len);
 	else if (s->proto == PROTO_RAW)

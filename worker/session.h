@@ -60,6 +60,9 @@ size_t session_v1_hello(struct worker *w, uint32_t slot, uint8_t *out);
 void session_v1_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms);
 void session_v1_message(
     struct worker *w, uint32_t slot, const uint8_t *buf, size_t len);
+/* The message comes too soon: say so, and do nothing of what it asks. */
+void session_v1_too_fast(
+    struct worker *w, uint32_t slot, const uint8_t *buf, size_t len);
 void session_v1_subscribed(struct worker *w, uint32_t slot, const char *id,
     size_t id_len, const struct sub_result *res);
 void session_v1_error(

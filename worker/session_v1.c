@@ -215,3 +215,16 @@ session_v1_message(struct worker *w, uint32_t slot, const uint8_t *buf, size_t l
 		session_v1_error(w, slot, c.id.p, c.id.len, r);
 	}
 }
+
+void
+session_v1_too_fast(struct worker *w, uint32_t slot, const uint8_t *buf, size_t len)
+{
+	struct v1_command c;
+	char why[V1_WHY_MAX];
+	bool parsed = v1_parse((const char *)buf, len, &c, why) == 0;
+
+	/* As ever, only what has an id is answered. */
+	session_v1_error(w, slot, c.id.p, c.id.len, -EAGAIN);
+	if (parsed)
+		v1_command_done(&c);
+}

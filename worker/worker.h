@@ -11,6 +11,7 @@
  *   out.c       one connection's output: ring positions and private frames
  *   side.c      frames that the ring has not
  *   uring.c     many sends in one system call
+ *   limits.c    how much a client, an address and all together may take
  *   slow.c      what becomes of those who cannot follow
  *   sandbox.c   what the kernel is asked for no more, once all stands
  *   adopt.c     a predecessor's connections, exact to the byte
@@ -33,6 +34,7 @@
 struct channels;
 struct clients;
 struct fanout;
+struct limits;
 struct readers;
 struct side;
 struct uring;
@@ -63,6 +65,7 @@ struct worker {
 	uint32_t tick; /* of the timer wheel: TICK_MS since CLOCK_MONOTONIC's zero */
 
 	struct clients *clients;
+	struct limits *limits;
 	struct readers *readers;
 	struct channels *channels;
 	struct fanout *fanout;

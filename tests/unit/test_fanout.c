@@ -28,6 +28,7 @@
 #include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/fanout.h"
+#include "worker/limits.h"
 #include "worker/out.h"
 #include "worker/requests.h"
 #include "worker/side.h"
@@ -139,6 +140,7 @@ adopt(struct fixture *f)
 	assert_int_equal(side_new(w, &w->side), 0);
 	assert_int_equal(channels_new(w, &w->channels), 0);
 	assert_int_equal(fanout_new(w, &w->fanout), 0);
+	assert_int_equal(limits_new(w, &w->limits), 0);
 	assert_int_equal(clients_new(w, &w->clients), 0);
 	assert_int_equal(adopt_all(w), 0);
 }
@@ -159,6 +161,7 @@ end(struct fixture *f)
 	if (worker_slot(w, 0)->fd >= 0)
 		(void)close(worker_slot(w, 0)->fd);
 	clients_free(w, w->clients);
+	limits_free(w->limits);
 	fanout_free(w->fanout);
 	channels_free(w, w->channels);
 	side_free(w->side);
