@@ -8,7 +8,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import Case
-from wsclient import V1, close_code, run, soon
+from wsclient import V1, close_code, run, send_text, soon
 
 OPEN = {"channel shut": {"subscribe": "nobody", "publish": "nobody"},
         "channel *": {"publish": "anyone"}}
@@ -172,9 +172,8 @@ class Protocol(Case):
 
     def test_broken_utf8_closes_with_1007(self):
         async def body(d, v1):
-            from websockets.frames import Opcode
             one = await V1.open(d)
-            await one.ws.write_frame(True, Opcode.TEXT, b'{"id":1,"ping":"\xff"}')
+            await send_text(one.ws, b'{"id":1,"ping":"\xff"}')
             self.assertEqual(await close_code(one.ws), 1007)
 
         self.session(body)

@@ -89,6 +89,14 @@ class V1:
         await self.ws.close()
 
 
+async def send_text(ws, data):
+    """A text message of these bytes, be they UTF-8 or not."""
+    if hasattr(ws, "write_frame"):  # python3-websockets before 13
+        await ws.write_frame(True, 1, data)
+    else:
+        await ws.send(data, text=True)
+
+
 async def close_code(ws):
     """Read until the server closes; the code it gave."""
     try:
