@@ -42,7 +42,9 @@ class Kills(StormCase):
         cut = self.over(killer)
         print("%d kills, %d adopted, %d of them lagging, %d talkers cut" % (
             killer.done, adopted, killer.lagging, len(cut)))
-        self.assertGreater(killer.lagging, killer.done, "too few frames were cut")
+        # A sanitized build gets a third of the load, which slow readers may keep up with.
+        if not SANITIZED:
+            self.assertGreater(killer.lagging, killer.done, "too few frames were cut")
         # One killed before it served is no restart.
         self.assertGreaterEqual(self.d.counter("restarts"), killer.done * 0.8)
         self.fds_are_back(self.d, self.before)
