@@ -1,11 +1,13 @@
 /*
- * client.h - a connection's life: its slot, its watcher, its deadline, its end.
+ * client.h - a connection's life: its slot, its watcher, its end.
  *
  * A connection is named by its slot's index. Nothing frees a slot while one of its
  * callbacks runs: client_close() marks it, and a prepare watcher frees it.
  */
 #ifndef WSCAST_WORKER_CLIENT_H
 #define WSCAST_WORKER_CLIENT_H
+
+#include <sys/socket.h>
 
 #include "worker/worker.h"
 
@@ -24,21 +26,24 @@ int clients_new(struct worker *w, struct clients **ret)
     __attribute__((warn_unused_result));
 void clients_free(struct worker *w, struct clients *c);
 
-/* The listeners are LAUNCH_LISTENERS and on; said before the first clients_accept(). */
-void clients_listen(struct worker *w, unsigned nlisteners);
-
-/* Start or stop to take new connections from all of our listeners. */
-void clients_accept(struct worker *w, bool on);
-
 /* Before a planned restart: read on only from those who are inside a message. */
 void clients_finish(struct worker *w);
 
-/* The deadlines that have passed; once in a tick. */
-void clients_tick(struct worker *w);
+/* How many slots are taken. */
+uint32_t clients_open(const struct worker *w);
 
-/* A new slot for a socket that a predecessor accepted, in SLOT_HANDSHAKE, watched. On
- * failure the fd is closed, with 503 where that can be said. */
-void client_begin(struct worker *w, int fd, uint16_t listener);
+/*
+ * A new connection, in SLOT_HANDSHAKE, watched.
+ *
+ * fd    connected and non-blocking; ours to close from here on, where 0 is returned.
+ * peer  whose it is; AF_UNSPEC when that is not known.
+ * tx    what adopt.c counts from: the kernel's count of what was sent, now.
+ *
+ * Returns 0, -ENOSPC when no slot is left, -EDQUOT when its address has its limit.
+ */
+int client_begin(struct worker *w, int fd, uint16_t listener,
+    const struct sockaddr_storage *peer, uint32_t tx)
+    __attribute__((warn_unused_result));
 
 /* Adoption: the slot is valid; watch its socket and set its timer again. */
 int client_resume(struct worker *w, uint32_t slot) __attribute__((warn_unused_result));
@@ -58,9 +63,6 @@ void client_close(struct worker *w, uint32_t slot, enum client_end why);
 /* The socket took all that was queued (called by out.c when a connection with
  * SLOT_HANGUP or in SLOT_CLOSING has nothing left to send). */
 void client_flushed(struct worker *w, uint32_t slot);
-
-/* Bytes came from the client: whatever they are, they answer a ping. */
-void client_heard(struct worker *w, uint32_t slot);
 
 /* The parser that reader.c has for a connection inside a message, or NULL. */
 struct reader *client_reader(const struct worker *w, uint32_t slot);

@@ -12,6 +12,7 @@
 #include "worker/out.h"
 #include "worker/reader.h"
 #include "worker/session.h"
+#include "worker/timers.h"
 
 #define DEFLATED_MORE 1024 /* bytes that a short message may grow by */
 #define PONG_MAX (2 + FRAME_CONTROL_MAX)
@@ -355,7 +356,7 @@ reader_readable(struct worker *w, uint32_t slot)
 	page_add(w->page, PAGE_received_bytes, (uint64_t)n);
 	if (deaf)
 		return;
-	client_heard(w, slot);
+	timer_heard(w, slot);
 	if (r == NULL)
 		r = reader_take(w, slot);
 	if (r == NULL) {

@@ -21,6 +21,7 @@
 #include "proto/journal.h"
 #include "shm/arena.h"
 #include "shm/launch.h"
+#include "worker/accept.h"
 #include "worker/adopt.h"
 #include "worker/channels.h"
 #include "worker/client.h"
@@ -33,6 +34,7 @@
 #include "worker/session.h"
 #include "worker/side.h"
 #include "worker/stale.h"
+#include "worker/timers.h"
 #include "worker/uring.h"
 #include "worker/worker.h"
 
@@ -112,7 +114,7 @@ on_tick(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct worker *w = ev_userdata(loop);
 
-	clients_tick(w);
+	timers_tick(w);
 	channels_turn(
 	    w); /* what the supervisor could not be told while nothing comes */
 }
@@ -161,7 +163,7 @@ on_stop(struct ev_loop *loop, ev_signal *sig, int revents)
 	s->mode = MODE_STOP;
 	s->end_ms = now_ms() + STOP_MS;
 	set_state(s, WORKER_STOPPING);
-	clients_accept(&s->w, false);
+	acceptor_run(&s->w, false);
 }
 
 static void
@@ -174,7 +176,7 @@ on_restart(struct ev_loop *loop, ev_signal *sig, int revents)
 	s->mode = MODE_RESTART;
 	s->end_ms = now_ms() + FINISH_MS;
 	set_state(s, WORKER_STOPPING);
-	clients_accept(&s->w, false);
+	acceptor_run(&s->w, false);
 	clients_finish(&s->w);
 }
 
@@ -397,7 +399,11 @@ make_parts(struct worker *w)
 	int r = limits_new(w, &w->limits);
 
 	if (r == 0)
+		r = timers_new(w, &w->timers);
+	if (r == 0)
 		r = clients_new(w, &w->clients);
+	if (r == 0)
+		r = acceptor_new(w, &w->acceptor);
 	if (r == 0)
 		r = readers_new(w, &w->readers);
 	if (r == 0)
@@ -437,7 +443,7 @@ static void
 begin_orphans(struct worker *w, const struct stale *stale)
 {
 	for (size_t i = 0; i < stale->norphans; i++)
-		client_begin(w, stale->orphans[i], 0);
+		acceptor_take(w, stale->orphans[i]);
 }
 
 static int
@@ -481,7 +487,7 @@ serve_init(struct serve *s, const struct keeper_shared *shared)
 		log_error(r, "cannot begin to serve");
 		return r;
 	}
-	clients_listen(w, s->launch->nlisteners);
+	acceptor_listen(w, s->launch->nlisteners);
 	begin_orphans(w, &stale);
 	stale_done(&stale);
 	watch_all(s);
@@ -509,7 +515,7 @@ serve_run(const struct launch *launch, const struct keeper_shared *shared,
 	launch_tell(LAUNCH_HEALTHY, getpid(), (int32_t)adopted);
 	if (adopted > 0)
 		log_notice("serving, %u connections adopted", adopted);
-	clients_accept(&s.w, true);
+	acceptor_run(&s.w, true);
 	serve_loop(&s);
 	/* The maps hold all that a successor needs, and the kernel takes the rest back:
 	 * nothing is freed that would only take time from those who wait. */

@@ -1,7 +1,9 @@
 /*
  * worker.h - the serving process: what its parts share.
  *
- *   client.c    a connection's life: accept, watchers, deadlines, close
+ *   accept.c    the listeners: who is let in, and what is said to the others
+ *   client.c    a connection's life: slot, watcher, close
+ *   timers.c    deadlines
  *   handshake.c the HTTP request, peeked at until it is whole
  *   reader.c    frames from the client: a pool of parsers (proto/inbound.c)
  *   session.c   what a client's message means, by protocol
@@ -31,12 +33,14 @@
 #include "shm/table.h"
 #include "shm/upstream.h"
 
+struct acceptor;
 struct channels;
 struct clients;
 struct fanout;
 struct limits;
 struct readers;
 struct side;
+struct timers;
 struct uring;
 
 struct worker {
@@ -64,7 +68,9 @@ struct worker {
 	arena_ref cork_tail; /* the block queued last; counts while `corked` does */
 	uint32_t tick; /* of the timer wheel: TICK_MS since CLOCK_MONOTONIC's zero */
 
+	struct acceptor *acceptor;
 	struct clients *clients;
+	struct timers *timers;
 	struct limits *limits;
 	struct readers *readers;
 	struct channels *channels;

@@ -38,6 +38,7 @@
 #include "worker/limits.h"
 #include "worker/out.h"
 #include "worker/side.h"
+#include "worker/timers.h"
 #include "worker/uring.h"
 #include "worker/worker.h"
 
@@ -99,7 +100,8 @@ serve_until_killed(struct scene *sc)
 	ev_set_userdata(w.loop, &w);
 	if (side_new(&w, &w.side) < 0 || channels_new(&w, &w.channels) < 0 ||
 	    fanout_new(&w, &w.fanout) < 0 || limits_new(&w, &w.limits) < 0 ||
-	    clients_new(&w, &w.clients) < 0 || adopt_all(&w) < 0)
+	    timers_new(&w, &w.timers) < 0 || clients_new(&w, &w.clients) < 0 ||
+	    adopt_all(&w) < 0)
 		_exit(1);
 	/* One that sends one by one may succeed one that does not, and the other way.
 	 */

@@ -32,6 +32,7 @@
 #include "worker/out.h"
 #include "worker/requests.h"
 #include "worker/side.h"
+#include "worker/timers.h"
 #include "worker/worker.h"
 
 #define INDEX_LEN 4096
@@ -141,6 +142,7 @@ adopt(struct fixture *f)
 	assert_int_equal(channels_new(w, &w->channels), 0);
 	assert_int_equal(fanout_new(w, &w->fanout), 0);
 	assert_int_equal(limits_new(w, &w->limits), 0);
+	assert_int_equal(timers_new(w, &w->timers), 0);
 	assert_int_equal(clients_new(w, &w->clients), 0);
 	assert_int_equal(adopt_all(w), 0);
 }
@@ -161,6 +163,7 @@ end(struct fixture *f)
 	if (worker_slot(w, 0)->fd >= 0)
 		(void)close(worker_slot(w, 0)->fd);
 	clients_free(w, w->clients);
+	timers_free(w->timers);
 	limits_free(w->limits);
 	fanout_free(w->fanout);
 	channels_free(w, w->channels);

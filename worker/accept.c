@@ -1,0 +1,340 @@
+/* accept.c - see accept.h */
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "proto/journal.h"
+#include "shm/launch.h"
+#include "worker/accept.h"
+#include "worker/client.h"
+#include "worker/limits.h"
+
+#define ACCEPT_BATCH 64  /* connections taken before the others have their turn */
+#define ACCEPT_PAUSE 1.0 /* seconds without accepting when descriptors ran out */
+
+struct listener {
+	ev_io io;
+	uint16_t index;
+};
+
+struct acceptor {
+	struct listener listeners[SETTINGS_LISTENERS_MAX];
+	unsigned nlisteners;
+	bool accepting;
+	int reserve;        /* a descriptor to give up, so as to say no with another */
+	uint32_t max;       /* connections */
+	uint32_t max_fds;   /* ... for which there are descriptors */
+	uint32_t tx_accept; /* accept_tx(), once it is known */
+	bool tx_accept_known;
+	ev_timer pause;
+	struct log_limit limit_log;
+};
+
+/* Why someone is turned away at the door. */
+enum refusal {
+	REFUSAL_NONE,
+	REFUSAL_FULL,
+	REFUSAL_DESCRIPTORS,
+	REFUSAL_MEMORY,
+	REFUSAL_ADDRESS,
+};
+
+#define REPLY(status, retry)                                                           \
+	"HTTP/1.1 " status "\r\n"                                                      \
+	"Connection: close\r\n"                                                        \
+	"Content-Length: 0\r\n"                                                        \
+	"Retry-After: " retry "\r\n\r\n"
+
+static const struct {
+	enum page_counter counter;
+	const char *reply;
+	const char *why;
+} refusals[] = {
+    [REFUSAL_FULL] = {PAGE_limited_connections, REPLY("503 Service Unavailable", "5"),
+	"the limit of connections is reached"},
+    [REFUSAL_DESCRIPTORS] = {PAGE_limited_descriptors,
+	REPLY("503 Service Unavailable", "5"), "no descriptors are left"},
+    [REFUSAL_MEMORY] = {PAGE_limited_memory, REPLY("503 Service Unavailable", "5"),
+	"clients let too much wait for them"},
+    [REFUSAL_ADDRESS] = {PAGE_limited_address, REPLY("429 Too Many Requests", "5"),
+	"an address has its limit of connections"},
+};
+
+/* ---- the kernel ---- */
+
+/* How many bytes the kernel says that the peer acknowledged: what came before the first
+ * of ours. */
+static int
+bytes_acked(int fd, uint32_t *ret_acked)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	memset(&info, 0, sizeof(info));
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+		return -errno;
+	*ret_acked = (uint32_t)info.tcpi_bytes_acked;
+	return 0;
+}
+
+/*
+ * The same for a socket that accept4() has just given us. adopt.c counts from there, so
+ * it must be exact; and it is one number for all of these, so the first is asked.
+ *
+ * The kernel adds to the count where an acknowledgement moves snd_una on, and makes an
+ * accepted socket with snd_una behind the SYN already (Linux:
+ * tcp_create_openreq_child(), also for SYN cookies and Fast Open). What moves snd_una
+ * later is our data alone, and none was sent. So it is 0 on every Linux yet; if one
+ * began to count the SYN, it would be 1, and for all. Not so for an orphan: a
+ * predecessor may have written to it.
+ */
+static int
+accept_tx(struct acceptor *a, int fd, uint32_t *ret_tx)
+{
+	int r = 0;
+
+	if (!a->tx_accept_known)
+		r = bytes_acked(fd, &a->tx_accept);
+	if (r < 0)
+		return r;
+	a->tx_accept_known = true;
+	*ret_tx = a->tx_accept;
+	return 0;
+}
+
+/* ---- one more ---- */
+
+/* Say no to someone who has no slot, as far as its socket takes it. */
+static void
+turn_away(struct worker *w, int fd, enum refusal why)
+{
+	const char *reply = refusals[why].reply;
+	char buf[4096];
+	unsigned long missed;
+
+	page_add(w->page, PAGE_refused, 1);
+	page_add(w->page, PAGE_closed_limit, 1);
+	page_add(w->page, refusals[why].counter, 1);
+	(void)send(fd, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL);
+	/* Unread bytes would make close() reset the connection, and the answer with it.
+	 */
+	(void)recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+	(void)close(fd);
+	if (log_allowed(&w->acceptor->limit_log, (uint64_t)w->tick * TICK_MS, &missed))
+		log_warning(0, "%u connections, refusing one: %s (%lu since)",
+		    clients_open(w), refusals[why].why, missed + 1);
+}
+
+/* Whether there is room for one more, whoever it is. */
+static enum refusal
+look_for_room(const struct worker *w)
+{
+	const struct acceptor *a = w->acceptor;
+
+	if (clients_open(w) >= a->max)
+		return REFUSAL_FULL;
+	if (clients_open(w) >= a->max_fds)
+		return REFUSAL_DESCRIPTORS;
+	return limits_memory(w) ? REFUSAL_NONE : REFUSAL_MEMORY;
+}
+
+/* fresh: by accept4(), just now. */
+static void
+begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage *peer,
+    bool fresh)
+{
+	enum refusal why = look_for_room(w);
+	uint32_t tx = 0;
+	int r;
+
+	page_add(w->page, PAGE_accepted, 1);
+	if (why != REFUSAL_NONE) {
+		turn_away(w, fd, why);
+		return;
+	}
+	r = fresh ? accept_tx(w->acceptor, fd, &tx) : bytes_acked(fd, &tx);
+	if (r < 0) {
+		(void)close(fd);
+		page_add(w->page, PAGE_closed, 1);
+		return;
+	}
+	r = client_begin(w, fd, listener, peer, tx);
+	if (r < 0)
+		turn_away(w, fd, r == -EDQUOT ? REFUSAL_ADDRESS : REFUSAL_FULL);
+}
+
+void
+acceptor_take(struct worker *w, int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+
+	peer.ss_family = AF_UNSPEC; /* so it stays when the peer has gone */
+	(void)getpeername(fd, (struct sockaddr *)&peer, &len);
+	begin(w, fd, 0, &peer, false);
+}
+
+/* ---- events ---- */
+
+static void
+pause_accepting(struct worker *w)
+{
+	struct acceptor *a = w->acceptor;
+
+	for (unsigned i = 0; i < a->nlisteners; i++)
+		ev_io_stop(w->loop, &a->listeners[i].io);
+	ev_timer_set(&a->pause, ACCEPT_PAUSE, 0.);
+	ev_timer_start(w->loop, &a->pause);
+}
+
+static void
+on_pause_over(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct worker *w = ev_userdata(loop);
+
+	if (w->acceptor->accepting)
+		acceptor_run(w, true);
+}
+
+/* No descriptor is left. The listener stays readable, so that just to return would
+ * spin: say no to one, and let the others wait in the queue for a while. */
+static void
+on_accept_failed(struct worker *w, int fd, int err)
+{
+	struct acceptor *a = w->acceptor;
+	unsigned long missed;
+
+	if ((err == EMFILE || err == ENFILE) && a->reserve >= 0) {
+		int one;
+
+		(void)close(a->reserve);
+		one = accept4(fd, NULL, NULL, SOCK_NONBLOCK);
+		if (one >= 0) {
+			page_add(w->page, PAGE_accepted, 1);
+			turn_away(w, one, REFUSAL_DESCRIPTORS);
+		}
+		a->reserve = eventfd(0, EFD_CLOEXEC); /* no open() in the sandbox */
+	}
+	pause_accepting(w);
+	if (log_allowed(&a->limit_log, (uint64_t)w->tick * TICK_MS, &missed))
+		log_error(
+		    -err, "cannot accept connections, waiting (%lu times)", missed + 1);
+}
+
+static bool
+accept_error_is_peers(int err)
+{
+	/* accept(2): what had happened to the new connection is reported here. */
+	switch (err) {
+	case ECONNABORTED:
+	case EPROTO:
+	case EPERM:
+	case ENETDOWN:
+	case ENOPROTOOPT:
+	case EHOSTDOWN:
+	case ENONET:
+	case EHOSTUNREACH:
+	case EOPNOTSUPP:
+	case ENETUNREACH:
+	case ETIMEDOUT:
+	case EINTR:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void
+on_accept(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct worker *w = ev_userdata(loop);
+	const struct listener *l = (const struct listener *)io;
+
+	for (int i = 0; i < ACCEPT_BATCH; i++) {
+		struct sockaddr_storage peer;
+		socklen_t len = sizeof(peer);
+		int fd;
+
+		peer.ss_family = AF_UNSPEC; /* a unix socket's may have no address */
+		/* Open over an exec of the keeper, by design. */
+		fd = accept4(io->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK);
+		if (fd >= 0) {
+			begin(w, fd, l->index, &peer, true);
+		} else if (errno == EAGAIN) {
+			return;
+		} else if (!accept_error_is_peers(errno)) {
+			on_accept_failed(w, io->fd, errno);
+			return;
+		}
+	}
+}
+
+void
+acceptor_listen(struct worker *w, unsigned nlisteners)
+{
+	struct acceptor *a = w->acceptor;
+
+	a->nlisteners = nlisteners;
+	a->max_fds = limits_descriptors(nlisteners);
+	for (unsigned i = 0; i < nlisteners; i++) {
+		a->listeners[i].index = (uint16_t)i;
+		ev_io_init(
+		    &a->listeners[i].io, on_accept, LAUNCH_LISTENERS + (int)i, EV_READ);
+		/* Others first: who is here already goes before who comes. */
+		ev_set_priority(&a->listeners[i].io, EV_MINPRI);
+	}
+}
+
+void
+acceptor_run(struct worker *w, bool on)
+{
+	struct acceptor *a = w->acceptor;
+
+	a->accepting = on;
+	ev_timer_stop(w->loop, &a->pause);
+	for (unsigned i = 0; i < a->nlisteners; i++) {
+		if (on)
+			ev_io_start(w->loop, &a->listeners[i].io);
+		else
+			ev_io_stop(w->loop, &a->listeners[i].io);
+	}
+}
+
+/* ---- all of it ---- */
+
+/*
+ * server.max_connections is for the host, and a worker sees its own page only: so each
+ * takes an even share, rounded up. SO_REUSEPORT spreads by a hash of the addresses, so
+ * some workers have theirs a few percent before the others. That is the lesser evil: a
+ * sum that all read would be wrong for as long as a dead worker's part is not known.
+ */
+static uint32_t
+max_connections(const struct worker *w, unsigned nworkers)
+{
+	uint32_t nslots = w->table.header->nslots;
+	uint32_t total = w->settings->max_connections, share;
+
+	if (total == 0)
+		return nslots;
+	share = total / nworkers + (total % nworkers != 0);
+	return share < nslots ? share : nslots;
+}
+
+int
+acceptor_new(struct worker *w, struct acceptor **ret)
+{
+	struct acceptor *a = calloc(1, sizeof(*a));
+
+	if (a == NULL)
+		return -ENOMEM;
+	a->max = max_connections(w, w->nworkers);
+	a->reserve = eventfd(0, EFD_CLOEXEC);
+	ev_timer_init(&a->pause, on_pause_over, ACCEPT_PAUSE, 0.);
+	*ret = a;
+	return 0;
+}
