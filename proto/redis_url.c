@@ -219,3 +219,14 @@ redis_url_parse(const char *text, struct redis_url *ret_url, const char **ret_wh
 	*ret_url = url;
 	return 0;
 }
+
+const char *
+redis_url_where(const struct redis_url *url, char *out, size_t size)
+{
+	if (url->path[0] != '\0')
+		(void)snprintf(out, size, "%s", url->path);
+	else
+		(void)snprintf(out, size, strchr(url->host, ':') ? "[%s]:%u" : "%s:%u",
+		    url->host, url->port);
+	return out;
+}

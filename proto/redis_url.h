@@ -36,4 +36,7 @@ int redis_url_parse(const char *text, struct redis_url *ret_url, const char **re
  * for people. Returns out, of size bytes; what does not fit is cut. */
 const char *redis_url_mask(const char *text, char *out, size_t size);
 
+/* HOST:PORT or the socket's path, for people: no password. Returns out. */
+const char *redis_url_where(const struct redis_url *url, char *out, size_t size);
+
 #endif

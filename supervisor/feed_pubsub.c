@@ -10,24 +10,20 @@
  * Source   Redis: SUBSCRIBE, UNSUBSCRIBE, PUBLISH
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "proto/journal.h"
 #include "shm/directory.h"
-#include "supervisor/feed.h"
+#include "supervisor/feed_state.h"
+#include "supervisor/redis_commands.h"
 #include "supervisor/redis_link.h"
 #include "supervisor/supervisor.h"
 
 #define BATCH 128                    /* channels of one SUBSCRIBE */
 #define ASKED_MAX 4096               /* channels that Redis has not answered yet */
 #define SUBSCRIBE_QUEUE (256u << 10) /* bytes: no further SUBSCRIBE meanwhile */
-#define PUBLISH_QUEUE (4u << 20)     /* bytes: no further PUBLISH meanwhile */
-#define RECEIPTS_MAX 16384           /* publishes that Redis has not answered yet */
 #define REPLY_MARGIN (64u << 10)
-#define WHY_MAX 256
 
 /* A channel that is to be, or was, subscribed; `gen` tells whether it still is. Or an
  * UNSUBSCRIBE, whose answer comes in its turn among theirs. */
@@ -38,26 +34,16 @@ struct asked {
 	bool alone; /* refused together with others: ask for it by itself */
 };
 
-/* A growing ring of items of one size. */
-struct fifo {
-	char *items;
-	size_t item, cap, first, len;
-};
-
 struct pubsub {
 	struct feed feed;
 	struct redis_url url;
-	char where[REDIS_URL_MAX + 16]; /* without the password */
+	struct feed_state state;
 	const char *prefix;
 	size_t prefix_len;
-	struct redis_link *sub, *cmd;
+	struct redis_link *sub;
+	struct redis_commands commands;
 
-	bool up;
-	uint64_t down_since_ms;
-	uint64_t reconnects;
-	char why[WHY_MAX];      /* it is down */
-	char why_said[WHY_MAX]; /* logged last */
-	struct log_limit down_limit, reply_limit, long_limit;
+	struct log_limit reply_limit, long_limit;
 
 	struct fifo todo;  /* struct asked: to be sent */
 	struct fifo asked; /* struct asked: sent */
@@ -65,118 +51,15 @@ struct pubsub {
 	uint32_t *gens;    /* by channel: rises when it is dropped */
 	uint32_t ngens;
 	char *names; /* BATCH names with their prefix */
-
-	struct fifo receipts; /* struct receipt */
-	bool refused;         /* a publish for want of room: say when there is some */
 };
 
-/* ---- fifo ---- */
-
-static void *
-fifo_at(const struct fifo *f, size_t i)
-{
-	return f->items + (f->first + i) % f->cap * f->item;
-}
-
-static int
-fifo_push(struct fifo *f, const void *item)
-{
-	if (f->len == f->cap) {
-		struct fifo bigger = {.item = f->item,
-		    .cap = f->cap == 0 ? 64 : 2 * f->cap,
-		    .len = f->len};
-
-		bigger.items = calloc(bigger.cap, f->item);
-		if (bigger.items == NULL)
-			return -ENOMEM;
-		for (size_t i = 0; i < f->len; i++)
-			memcpy(bigger.items + i * f->item, fifo_at(f, i), f->item);
-		free(f->items);
-		*f = bigger;
-	}
-	memcpy(fifo_at(f, f->len++), item, f->item);
-	return 0;
-}
-
-static bool
-fifo_pop(struct fifo *f, void *ret_item)
-{
-	if (f->len == 0)
-		return false;
-	memcpy(ret_item, fifo_at(f, 0), f->item);
-	f->first = (f->first + 1) % f->cap;
-	f->len--;
-	return true;
-}
-
-static void
-fifo_clear(struct fifo *f)
-{
-	free(f->items);
-	*f = (struct fifo){.item = f->item};
-}
-
 /* ---- up and down ---- */
-
-static uint64_t
-realtime_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-/* Once for each time that it goes down, and again when the reason changes: not for each
- * attempt. */
-static void
-say_down(struct pubsub *p, bool was_up)
-{
-	unsigned long missed;
-
-	if (!was_up && strcmp(p->why, p->why_said) == 0)
-		return;
-	if (!was_up && !log_allowed(&p->down_limit, supervisor_now_ms(), &missed))
-		return;
-	(void)snprintf(p->why_said, sizeof(p->why_said), "%s", p->why);
-	log_error(0,
-	    "feed: Redis at %s is down: %s; clients stay, publishes are refused, and "
-	    "it "
-	    "is tried again",
-	    p->where, p->why);
-}
-
-static void
-set_up(struct pubsub *p, bool up)
-{
-	bool was_up = p->up;
-
-	p->up = up;
-	if (up) {
-		p->down_since_ms = 0;
-		p->why[0] = p->why_said[0] = '\0';
-		log_notice("feed: connected to Redis at %s", p->where);
-	} else {
-		if (was_up)
-			p->down_since_ms = realtime_ms();
-		p->reconnects += was_up;
-		say_down(p, was_up);
-	}
-	p->feed.env.on_link(p->feed.env.owner, p->down_since_ms);
-}
 
 static void
 link_up(struct pubsub *p)
 {
-	if (redis_link_up(p->sub) && redis_link_up(p->cmd))
-		set_up(p, true);
-}
-
-static void
-link_down(struct pubsub *p, const char *why)
-{
-	(void)snprintf(p->why, sizeof(p->why), "%s", why);
-	set_up(p, false);
+	if (redis_link_up(p->sub) && redis_commands_up(&p->commands))
+		feed_state_up(&p->state);
 }
 
 /* ---- subscribing ---- */
@@ -249,7 +132,7 @@ on_pubsub_drop(struct feed *f, uint32_t channel)
 	if (fifo_push(&p->asked, &a) == 0) {
 		if (redis_link_command(p->sub, 2, argv, lens) == 0)
 			return;
-		p->asked.len--; /* the one just pushed */
+		fifo_unpush(&p->asked);
 	}
 	log_warning(-ENOMEM, "feed: a channel stays subscribed at Redis");
 }
@@ -315,7 +198,7 @@ on_pubsub_flush(struct feed *f)
 	       redis_link_queued(p->sub) < SUBSCRIBE_QUEUE && subscribe_some(p))
 		;
 	redis_link_flush(p->sub);
-	redis_link_flush(p->cmd);
+	redis_commands_flush(&p->commands);
 }
 
 /* Whether the next command to be answered is an UNSUBSCRIBE. */
@@ -443,17 +326,10 @@ on_sub_down(void *owner, const char *why)
 	fifo_clear(&p->asked);
 	p->again = UINT32_MAX;
 	registry_lost(p->feed.env.registry);
-	link_down(p, why);
+	feed_state_down(&p->state, why);
 }
 
 /* ---- publishing ---- */
-
-static bool
-publish_room(const struct pubsub *p, unsigned share)
-{
-	return redis_link_queued(p->cmd) < PUBLISH_QUEUE / share &&
-	       p->receipts.len < RECEIPTS_MAX / share;
-}
 
 static int
 on_pubsub_publish(struct feed *f, const char *name, size_t name_len, const void *data,
@@ -463,48 +339,13 @@ on_pubsub_publish(struct feed *f, const char *name, size_t name_len, const void 
 	const char *argv[3] = {"PUBLISH", p->names, data};
 	size_t lens[3] = {7, p->prefix_len + name_len, len};
 
-	if (!p->up)
+	if (!p->state.up)
 		return -ENOTCONN;
 	if (len > ring_frame_max(f->env.publisher->ring) - CHANNEL_NAME_MAX)
 		return -EMSGSIZE; /* Redis would take it, and we then could not */
-	if (!publish_room(p, 1)) {
-		p->refused = true;
-		return -ENOBUFS;
-	}
 	memcpy(p->names, p->prefix, p->prefix_len);
 	memcpy(p->names + p->prefix_len, name, name_len);
-	if (fifo_push(&p->receipts, receipt) < 0)
-		return -ENOMEM;
-	if (redis_link_command(p->cmd, 3, argv, lens) < 0) {
-		p->receipts.len--; /* the one just pushed */
-		return -ENOMEM;
-	}
-	return 0;
-}
-
-static bool
-on_cmd_reply(void *owner, const redisReply *r)
-{
-	struct pubsub *p = owner;
-	const struct feed_env *env = &p->feed.env;
-	char quoted[160];
-	struct receipt receipt;
-	unsigned long missed;
-	int err = 0;
-
-	if (r->type == REDIS_REPLY_ERROR) {
-		err = strncmp(r->str, "NOPERM", 6) == 0 ? -EACCES : -EIO;
-		if (log_allowed(&p->reply_limit, supervisor_now_ms(), &missed))
-			log_warning(0, "feed: Redis refuses a PUBLISH: %s",
-			    log_quote(r->str, r->len, quoted, sizeof(quoted)));
-	}
-	if (fifo_pop(&p->receipts, &receipt))
-		env->on_done(env->owner, &receipt, err);
-	if (p->refused && publish_room(p, 2)) {
-		p->refused = false;
-		env->on_room(env->owner);
-	}
-	return true;
+	return redis_commands_put(&p->commands, 3, argv, lens, receipt);
 }
 
 static void
@@ -517,17 +358,8 @@ static void
 on_cmd_down(void *owner, const char *why)
 {
 	struct pubsub *p = owner;
-	const struct feed_env *env = &p->feed.env;
-	struct receipt receipt;
 
-	link_down(p, why);
-	/* Redis may have taken some of them: nobody can tell any more. */
-	while (fifo_pop(&p->receipts, &receipt))
-		env->on_done(env->owner, &receipt, -ENOTCONN);
-	if (p->refused) {
-		p->refused = false;
-		env->on_room(env->owner);
-	}
+	feed_state_down(&p->state, why);
 }
 
 /* ---- life ---- */
@@ -545,14 +377,7 @@ on_pubsub_status(const struct feed *f, struct feed_status *ret)
 {
 	const struct pubsub *p = container_of(f, struct pubsub, feed);
 
-	*ret = (struct feed_status){
-	    .source = "pubsub",
-	    .connected = p->up,
-	    .down_since_ms = p->down_since_ms,
-	    .lag_ms = redis_link_lag_ms(p->sub),
-	    .reconnects = p->reconnects,
-	    .why = p->why,
-	};
+	feed_state_look(&p->state, redis_link_lag_ms(p->sub), ret);
 }
 
 static void
@@ -561,10 +386,9 @@ on_pubsub_free(struct feed *f)
 	struct pubsub *p = container_of(f, struct pubsub, feed);
 
 	redis_link_free(p->sub);
-	redis_link_free(p->cmd);
+	redis_commands_done(&p->commands);
 	fifo_clear(&p->todo);
 	fifo_clear(&p->asked);
-	fifo_clear(&p->receipts);
 	free(p->gens);
 	free(p->names);
 	free(p);
@@ -594,34 +418,18 @@ links_new(struct pubsub *p)
 	    .on_reply = on_sub_reply,
 	    .owner = p,
 	};
-	struct redis_link_config cmd = {
-	    .loop = p->feed.env.loop,
-	    .url = &p->url,
-	    .reply_max = REPLY_MARGIN,
-	    .on_up = on_cmd_up,
-	    .on_down = on_cmd_down,
-	    .on_reply = on_cmd_reply,
-	    .owner = p,
-	};
 	int r = redis_link_new(&sub, &p->sub);
 
-	return r < 0 ? r : redis_link_new(&cmd, &p->cmd);
-}
-
-static void
-where_text(struct pubsub *p)
-{
-	if (p->url.path[0] != '\0')
-		(void)snprintf(p->where, sizeof(p->where), "%s", p->url.path);
-	else
-		(void)snprintf(
-		    p->where, sizeof(p->where), "%s:%u", p->url.host, p->url.port);
+	return r < 0 ? r
+		     : redis_commands_init(&p->commands, &p->feed.env, &p->url,
+			   on_cmd_up, on_cmd_down, p);
 }
 
 int
 feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
 {
 	struct pubsub *p = calloc(1, sizeof(*p));
+	char where[FEED_WHERE_MAX];
 	const char *why;
 	int r = -ENOMEM;
 
@@ -630,12 +438,9 @@ feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
 	p->feed.ops = &pubsub_ops;
 	p->feed.env = *env;
 	p->todo.item = p->asked.item = sizeof(struct asked);
-	p->receipts.item = sizeof(struct receipt);
 	p->again = UINT32_MAX;
 	p->prefix = env->settings->prefix;
 	p->prefix_len = strlen(p->prefix);
-	p->down_since_ms = realtime_ms();
-	(void)snprintf(p->why, sizeof(p->why), "not connected yet");
 	p->names = malloc(BATCH * (p->prefix_len + CHANNEL_NAME_MAX));
 	if (p->names == NULL)
 		goto fail;
@@ -644,11 +449,11 @@ feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
 		log_error(0, "feed.redis: %s", why);
 		goto fail;
 	}
-	where_text(p);
+	redis_url_where(&p->url, where, sizeof(where));
+	feed_state_init(&p->state, &p->feed.env, "pubsub", where);
 	r = links_new(p);
 	if (r < 0)
 		goto fail;
-	env->on_link(env->owner, p->down_since_ms);
 	*ret_feed = &p->feed;
 	return 0;
 fail:

@@ -11,7 +11,8 @@
  *   publisher.c       writes the ring
  *   registry.c        the channels, and who is interested in each
  *   feed_embedded.c   the feed: none but ourselves, or
- *   feed_pubsub.c     Redis pub/sub, over redis_link.c and resolver.c
+ *   feed_pubsub.c     Redis pub/sub (feed_state.c, redis_commands.c), over redis_link.c
+ *                     and resolver.c
  *   notify.c          what systemd is told
  */
 #include <errno.h>
