@@ -63,3 +63,67 @@ glob_is_literal(const char *pattern)
 {
 	return strpbrk(pattern, "*?\\") == NULL;
 }
+
+/* The first {sub} of a pattern, or NULL. */
+static const char *
+find_subject(const char *p)
+{
+	for (; *p != '\0'; p++) {
+		if (*p == '\\' && p[1] != '\0')
+			p++;
+		else if (strncmp(p, GLOB_SUBJECT, strlen(GLOB_SUBJECT)) == 0)
+			return p;
+	}
+	return NULL;
+}
+
+bool
+glob_has_subject(const char *pattern)
+{
+	return find_subject(pattern) != NULL;
+}
+
+/* Text gathered in the caller's buffer, as far as it has room. */
+struct pattern {
+	char *p;
+	size_t len, size;
+};
+
+static void
+put(struct pattern *out, const char *s, size_t len)
+{
+	if (len < out->size - out->len)
+		memcpy(out->p + out->len, s, len);
+	out->len += len < out->size - out->len ? len : out->size - out->len;
+}
+
+static void
+put_escaped(struct pattern *out, struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		if (s.p[i] == '*' || s.p[i] == '?' || s.p[i] == '\\')
+			put(out, "\\", 1);
+		put(out, s.p + i, 1);
+	}
+}
+
+bool
+glob_put_subject(const char *pattern, struct slice subject, char *out, size_t size)
+{
+	struct pattern o = {.p = out, .size = size};
+	const char *at;
+
+	while ((at = find_subject(pattern)) != NULL) {
+		put(&o, pattern, (size_t)(at - pattern));
+		if (subject.p != NULL)
+			put_escaped(&o, subject);
+		else
+			put(&o, "?*", 2);
+		pattern = at + strlen(GLOB_SUBJECT);
+	}
+	put(&o, pattern, strlen(pattern));
+	if (o.len == size)
+		return false;
+	out[o.len] = '\0';
+	return true;
+}

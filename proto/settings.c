@@ -160,6 +160,7 @@ static void
 rule_done(struct rule *r)
 {
 	free(r->glob);
+	free(r->glob_any);
 	for (size_t i = 0; i < settings_table_len; i++) {
 		if (strcmp(settings_table[i].section, "channel") == 0)
 			setting_done(&settings_table[i], r);
@@ -195,7 +196,17 @@ rule_init(struct rule *r, const char *glob, size_t len)
 	if (err < 0)
 		return err;
 	r->glob = strndup(glob, len);
-	return r->glob ? 0 : -ENOMEM;
+	if (r->glob == NULL)
+		return -ENOMEM;
+	if (!glob_has_subject(r->glob))
+		return 0;
+	r->glob_any = malloc(len + 1);
+	if (r->glob_any == NULL)
+		return -ENOMEM;
+	/* {sub} becomes ?*, which is shorter. */
+	return glob_put_subject(r->glob, (struct slice){NULL, 0}, r->glob_any, len + 1)
+		   ? 0
+		   : -EINVAL;
 }
 
 static bool
@@ -894,8 +905,32 @@ const struct rule *
 settings_rule(const struct settings *s, const char *name, size_t len)
 {
 	for (size_t i = 0; i + 1 < s->nrules; i++) {
-		if (glob_match(s->rules[i].glob, name, len))
-			return &s->rules[i];
+		const struct rule *r = &s->rules[i];
+
+		if (glob_match(r->glob_any != NULL ? r->glob_any : r->glob, name, len))
+			return r;
+	}
+	return &s->rules[s->nrules - 1];
+}
+
+const struct rule *
+settings_rule_for(
+    const struct settings *s, struct slice subject, const char *name, size_t len)
+{
+	char glob[GLOB_EXPANDED_MAX];
+
+	for (size_t i = 0; i + 1 < s->nrules; i++) {
+		const struct rule *r = &s->rules[i];
+		const char *pattern = r->glob;
+
+		if (r->glob_any != NULL) {
+			if (subject.p == NULL ||
+			    !glob_put_subject(r->glob, subject, glob, sizeof(glob)))
+				continue;
+			pattern = glob;
+		}
+		if (glob_match(pattern, name, len))
+			return r;
 	}
 	return &s->rules[s->nrules - 1];
 }

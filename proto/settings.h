@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "proto/slice.h"
+
 #define SETTINGS_LISTENERS_MAX 16
 #define SETTINGS_FAULTS_MAX 100
 
@@ -33,6 +35,7 @@ enum slow_policy { SLOW_CLOSE, SLOW_SKIP, SLOW_LATEST };
 /* [channel GLOB]: the first that matches holds. */
 struct rule {
 	char *glob;
+	char *glob_any; /* with any subject in the place of {sub}; NULL: it has none */
 	enum who subscribe;
 	enum who publish;
 	enum slow_policy slow;
@@ -119,9 +122,14 @@ struct setting_info {
 /* The key number `index` from 0 on. Returns false behind the last. */
 bool settings_info(size_t index, struct setting_info *ret_info);
 
-/* The rule for a channel; never NULL. */
+/* The rule for a channel, whoever asks: {sub} in a glob stands for any subject. For
+ * what is the channel's own, like slow or history. Never NULL. */
 const struct rule *settings_rule(
     const struct settings *s, const char *name, size_t len);
+/* ... for a connection of this subject (absent: of none), whom {sub} stands for: who
+ * may subscribe and publish, and how much. */
+const struct rule *settings_rule_for(
+    const struct settings *s, struct slice subject, const char *name, size_t len);
 
 /* 1 to 200 bytes of UTF-8 without control characters. */
 bool name_ok(const char *name, size_t len);

@@ -90,6 +90,48 @@ test_glob_is_literal_names(void **state)
 	assert_false(glob_is_literal("\\news"));
 }
 
+static void
+test_glob_put_subject_table(void **state)
+{
+	static const struct {
+		const char *pattern, *subject, *want;
+	} table[] = {
+	    {"user:{sub}", "ann", "user:ann"},
+	    {"{sub}:{sub}", "a", "a:a"},
+	    {"user:{sub}:*", "a*?\\b", "user:a\\*\\?\\\\b:*"},
+	    {"user:\\{sub}", "ann", "user:\\{sub}"},
+	    {"user:{su", "ann", "user:{su"},
+	    {"user:{sub}:x", NULL, "user:?*:x"},
+	    {"a\\", "ann", "a\\"},
+	};
+	char out[64];
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		const char *sub = table[i].subject;
+
+		assert_true(glob_put_subject(table[i].pattern,
+		    (struct slice){sub, sub != NULL ? strlen(sub) : 0}, out,
+		    sizeof(out)));
+		assert_string_equal(out, table[i].want);
+	}
+	assert_true(glob_has_subject("x{sub}"));
+	assert_false(glob_has_subject("x\\{sub}"));
+}
+
+static void
+test_glob_put_subject_no_room_is_said(void **state)
+{
+	char out[8];
+
+	assert_true(
+	    glob_put_subject("a{sub}b", (struct slice){"12345", 5}, out, sizeof(out)));
+	assert_string_equal(out, "a12345b");
+	assert_false(
+	    glob_put_subject("a{sub}b", (struct slice){"123456", 6}, out, sizeof(out)));
+	assert_false(
+	    glob_put_subject("a{sub}b", (struct slice){"***", 3}, out, sizeof(out)));
+}
+
 int
 main(void)
 {
@@ -97,6 +139,8 @@ main(void)
 	    cmocka_unit_test(test_glob_match_table),
 	    cmocka_unit_test(test_glob_match_many_stars_ends_soon),
 	    cmocka_unit_test(test_glob_is_literal_names),
+	    cmocka_unit_test(test_glob_put_subject_table),
+	    cmocka_unit_test(test_glob_put_subject_no_room_is_said),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -166,6 +166,24 @@ test_settings_rules_first_match_holds(void **state)
 	settings_free(s);
 }
 
+/* Whose channel it is decides who may; how it is kept is the same for all. */
+static void
+test_settings_rule_with_subject_by_connection(void **state)
+{
+	struct settings *s =
+	    parse("[channel user:{sub}]\nslow = latest\n[channel user:*]\n");
+
+	assert_ptr_equal(settings_rule_for(s, (struct slice){"ann", 3}, "user:ann", 8),
+	    &s->rules[0]);
+	assert_ptr_equal(settings_rule_for(s, (struct slice){"bob", 3}, "user:ann", 8),
+	    &s->rules[1]);
+	assert_ptr_equal(
+	    settings_rule_for(s, (struct slice){NULL, 0}, "user:ann", 8), &s->rules[1]);
+	assert_ptr_equal(settings_rule(s, "user:ann", 8), &s->rules[0]);
+	assert_ptr_equal(settings_rule(s, "user:", 5), &s->rules[1]);
+	settings_free(s);
+}
+
 /* inih would cut this name to 49 bytes, and take the rest of a long line for another.
  */
 static void
@@ -675,6 +693,7 @@ main(void)
 	    cmocka_unit_test(test_settings_comments_blanks_and_crlf_ignored),
 	    cmocka_unit_test(test_settings_listeners_and_lists_add_up),
 	    cmocka_unit_test(test_settings_rules_first_match_holds),
+	    cmocka_unit_test(test_settings_rule_with_subject_by_connection),
 	    cmocka_unit_test(test_settings_long_section_name_kept_whole),
 	    cmocka_unit_test(test_settings_each_fault_says_what_to_do),
 	    cmocka_unit_test(test_settings_line_too_long_is_one_fault),
