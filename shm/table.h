@@ -30,7 +30,7 @@
 
 #include "shm/arena.h"
 
-#define TABLE_VERSION 3
+#define TABLE_VERSION 4
 #define SLOT_NONE UINT32_MAX
 
 enum slot_state {
@@ -86,7 +86,7 @@ struct slot {
 	arena_ref wait;      /* first request that waits for an answer (struct wait) */
 	uint32_t received;   /* messages */
 	uint32_t limited_at; /* as message_at: when it was told of going too fast */
-	uint32_t spare0;
+	arena_ref identity;  /* struct identity, or 0: nobody is known */
 
 	/* what timers and wsctl touch */
 	uint64_t client;     /* random id */
@@ -100,12 +100,13 @@ struct slot {
 	uint16_t listener;   /* which of the settings' listeners took it */
 	uint16_t close_code; /* told to the client, or 0 */
 	uint32_t tx_accept;  /* tx when it was accepted: nothing was sent yet */
-	/* limits.message_rate and a rule's rate: when the bucket is full again, in
-	 * 1/64 ms of the wheel's time, mod 2^32. */
+	/* limits.message_rate, a rule's rate, limits.byte_rate: when the bucket is
+	 * empty again, in 1/64 ms of the wheel's time, mod 2^32. */
 	uint32_t message_at;
 	uint32_t publish_at;
+	uint32_t bytes_at;
 	uint16_t rcvlowat; /* SO_RCVLOWAT, while a request comes in pieces; 0: unset */
-	uint8_t spare[6];
+	uint8_t spare[2];
 };
 _Static_assert(sizeof(struct slot) == 128, "two cache lines");
 
@@ -134,6 +135,24 @@ struct wait {
 	uint64_t since_offset;
 	char since_epoch[16]; /* NUL-terminated; too long a one is cut, thus unknown */
 	char id[];            /* the request's id as JSON */
+};
+
+/*
+ * Whose connection it is: what its token said. Written once, and replaced as a whole by
+ * the next token's. Allocated in the arena.
+ *
+ * text: subject, jti, info (JSON), then channels, subscribe and publish, item by item,
+ * each with a NUL at its end.
+ */
+struct identity {
+	int64_t expires_s; /* CLOCK_REALTIME: the token's exp; 0 = never */
+	int64_t ends_s;    /* ... when the connection ends; 0 = it does not */
+	uint32_t due;      /* tick at which to look at ends_s again; see expiry.c */
+	uint32_t len;      /* bytes of text */
+	uint16_t subject_len, jti_len, info_len; /* without NUL */
+	uint16_t nchannels, nsubscribe, npublish;
+	uint8_t told; /* that it expires soon */
+	char text[];
 };
 
 enum channel_state {

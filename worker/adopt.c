@@ -11,6 +11,7 @@
 #include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/fanout.h"
+#include "worker/identity.h"
 #include "worker/out.h"
 #include "worker/side.h"
 
@@ -102,6 +103,8 @@ mark_slot(struct worker *w, struct slot *s)
 	if (mark_list(w, &s->out, sizeof(struct out)) < 0)
 		r = -EINVAL;
 	if (mark_list(w, &s->wait, sizeof(struct wait)) < 0)
+		r = -EINVAL;
+	if (identity_mark(w, s) < 0)
 		r = -EINVAL;
 	return r;
 }

@@ -14,6 +14,7 @@
 #include "shm/bitset.h"
 #include "worker/client.h"
 #include "worker/handshake.h"
+#include "worker/identity.h"
 #include "worker/limits.h"
 #include "worker/out.h"
 #include "worker/reader.h"
@@ -389,6 +390,7 @@ on_reap(struct ev_loop *loop, ev_prepare *p, int revents)
 		reader_drop(w, slot);
 		requests_leave(w, slot);
 		out_drop(w, slot);
+		identity_drop(w, slot);
 		(void)close(s->fd);
 		s->fd = -1;
 		c->open--;

@@ -16,6 +16,7 @@
 #include "shm/directory.h"
 #include "worker/client.h"
 #include "worker/handshake.h"
+#include "worker/identity.h"
 #include "worker/limits.h"
 #include "worker/out.h"
 #include "worker/reader.h"
@@ -98,7 +99,7 @@ fault(struct http_fault *f, unsigned status, const char *message)
 
 /* Look at all channels. *ret_publish: there is one, and anyone may publish to it. */
 static bool
-check_channels(struct worker *w, const struct http_request *q, bool v1,
+check_channels(struct worker *w, uint32_t slot, const struct http_request *q, bool v1,
     bool *ret_publish, struct http_fault *f)
 {
 	char name[CHANNEL_NAME_MAX + 1];
@@ -110,11 +111,9 @@ check_channels(struct worker *w, const struct http_request *q, bool v1,
 	*ret_publish = false;
 	named_begin(&named, q);
 	while ((r = named_next(&named, name, &len)) > 0) {
-		if (!session_may_subscribe(w, name, len))
+		if (!identity_may_subscribe(w, slot, name, len))
 			return fault(f, 403, "subscribing to it is not allowed");
-		*ret_publish =
-		    n == 0 &&
-		    settings_rule(w->settings, name, len)->publish == WHO_ANYONE;
+		*ret_publish = n == 0 && identity_may_publish(w, slot, name, len);
 		if (++n > w->settings->channels_per_connection) {
 			page_add(w->page, PAGE_limited_channels, 1);
 			return fault(f, 400, "too many channels for one connection");
@@ -352,13 +351,13 @@ serve_socket(struct worker *w, uint32_t slot, const struct http_request *q)
 
 	if (slot_state(s) != SLOT_HANDSHAKE || is_answered(s)) {
 		/* A predecessor has let it in: the settings that held then hold. */
-		if (!check_channels(w, q, v1, &may_publish, &f))
+		if (!check_channels(w, slot, q, v1, &may_publish, &f))
 			may_publish = false;
 		open_socket(w, slot, q, proto, may_publish, NULL);
 		return;
 	}
 	if (!note_address(w, s, q, &f) || !check_upgrade(w, q, &f) ||
-	    !check_channels(w, q, v1, &may_publish, &f) ||
+	    !check_channels(w, slot, q, v1, &may_publish, &f) ||
 	    !check_extensions(w, q, response, &extensions, &f))
 		refuse(w, slot, q, &f, q->len);
 	else

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "worker/client.h"
+#include "worker/identity.h"
 #include "worker/limits.h"
 #include "worker/out.h"
 #include "worker/session.h"
@@ -12,27 +13,21 @@ int
 session_may_publish(
     struct worker *w, uint32_t slot, const char *name, size_t name_len, size_t len)
 {
-	const struct rule *rule = settings_rule(w->settings, name, name_len);
+	struct slot *s = worker_slot(w, slot);
+	const struct rule *rule = identity_rule(w, s, name, name_len);
 
-	/* Nobody has an identity yet: only what anyone may do is done. */
-	if (rule->publish != WHO_ANYONE)
+	if (!identity_may_publish(w, slot, name, name_len))
 		return -EACCES;
 	if (rule->max_message_size != 0 && len > rule->max_message_size) {
 		page_add(w->page, PAGE_limited_size, 1);
 		return -EMSGSIZE;
 	}
-	if (rule->rate != 0 && !limits_rate(w->tick, &worker_slot(w, slot)->publish_at,
+	if (rule->rate != 0 && !limits_rate(w->tick, &s->publish_at,
 				   limits_cost(rule->rate), rule->rate)) {
 		page_add(w->page, PAGE_limited_rate, 1);
 		return -EAGAIN;
 	}
 	return 0;
-}
-
-bool
-session_may_subscribe(const struct worker *w, const char *name, size_t len)
-{
-	return settings_rule(w->settings, name, len)->subscribe == WHO_ANYONE;
 }
 
 void

@@ -75,7 +75,6 @@ void session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t
  * 0, -EACCES, -EMSGSIZE, or -EAGAIN when it comes too soon. */
 int session_may_publish(struct worker *w, uint32_t slot, const char *name,
     size_t name_len, size_t len) __attribute__((warn_unused_result));
-bool session_may_subscribe(const struct worker *w, const char *name, size_t len);
 
 /* Queue a frame; a client that lets too many wait is closed. */
 void session_send(struct worker *w, uint32_t slot, const uint8_t *frame, size_t len);

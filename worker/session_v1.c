@@ -9,6 +9,7 @@
 
 #include "proto/v1.h"
 #include "worker/client.h"
+#include "worker/identity.h"
 #include "worker/requests.h"
 #include "worker/session.h"
 
@@ -150,7 +151,7 @@ do_subscribe(struct worker *w, uint32_t slot, const struct v1_command *c)
 	struct since since = {c->epoch, strlen(c->epoch), c->offset};
 	int r = -EACCES;
 
-	if (session_may_subscribe(w, c->channel, c->channel_len))
+	if (identity_may_subscribe(w, slot, c->channel, c->channel_len))
 		r = requests_subscribe(w, slot, c->channel, c->channel_len,
 		    c->has_since ? &since : NULL, c->id.p, c->id.len);
 	if (r < 0)

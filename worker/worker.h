@@ -7,6 +7,7 @@
  *   handshake.c the HTTP request, peeked at until it is whole
  *   reader.c    frames from the client: a pool of parsers (proto/inbound.c)
  *   session.c   what a client's message means, by protocol
+ *   identity.c  whose connection it is, and what it may do
  *   channels.c  this worker's channels, who is subscribed, what is asked upstream
  *   requests.c  a connection's subscriptions and publishes, and what waits
  *   fanout.c    records of the ring to the subscribers' sockets
