@@ -6,6 +6,7 @@
 #include "proto/redis_url.h"
 
 #define REDIS_PORT 6379
+#define SENTINEL_PORT 26379
 
 /* The password's place: from behind the first ':' of what stands between "://" and
  * the last '@' (a raw '@' in a password is common enough) to that '@'. Without a ':'
@@ -87,18 +88,21 @@ number(const char *s, size_t len, uint32_t max, uint32_t *ret_n)
 	return n <= max;
 }
 
-/* USER:PASSWORD, from start to the '@'; begin: of the password. */
+/* [USER][:PASSWORD], from start to the '@'; begin: of the password. Without a ':' it
+ * is the user alone, and begin is start. */
 static int
 parse_login(const char *start, const char *begin, const char *at, struct redis_url *url,
     const char **ret_why)
 {
-	if (begin == at || begin == start) {
+	const char *user_end = begin == start ? at : begin - 1;
+
+	if (start == at || (begin != start && begin == at)) {
 		*ret_why = "there is no password before the '@': write "
 			   "redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST";
 		return -EINVAL;
 	}
-	if (!decode(start, (size_t)(begin - start) - 1, url->user) ||
-	    !decode(begin, (size_t)(at - begin), url->password)) {
+	if (!decode(start, (size_t)(user_end - start), url->user) ||
+	    (begin != start && !decode(begin, (size_t)(at - begin), url->password))) {
 		*ret_why = "a '%' in user or password must be followed by two "
 			   "hexadecimal digits (write %25 for '%' itself)";
 		return -EINVAL;
@@ -111,14 +115,16 @@ parse_unix(const char *s, struct redis_url *url, const char **ret_why)
 {
 	const char *query = strchr(s, '?');
 	size_t len = query ? (size_t)(query - s) : strlen(s);
+	char *path = url->address[0].path;
 
-	if (s[0] != '/' || len < 2 || len >= sizeof(url->path)) {
+	if (s[0] != '/' || len < 2 || len >= sizeof(url->address[0].path)) {
 		*ret_why = "write the socket as unix:///run/redis/redis.sock, a path "
 			   "of at most 107 bytes";
 		return -EINVAL;
 	}
-	memcpy(url->path, s, len);
-	url->path[len] = '\0';
+	memcpy(path, s, len);
+	path[len] = '\0';
+	url->naddresses = 1;
 	if (query &&
 	    (strncmp(query, "?db=", 4) != 0 ||
 		!number(query + 4, strlen(query + 4), REDIS_DB_MAX, &url->db))) {
@@ -135,10 +141,10 @@ host_char_ok(char c)
 	       c == '.' || c == '-' || c == '_';
 }
 
-/* HOST or [V6], into url->host without brackets. Returns its length in the URL, 0 when
- * there is none that is valid. */
+/* HOST or [V6], without brackets. Returns its length in the URL, 0 when there is none
+ * that is valid. */
 static size_t
-parse_host(const char *s, struct redis_url *url)
+parse_host(const char *s, char *host)
 {
 	const char *from = s;
 	size_t len;
@@ -154,66 +160,158 @@ parse_host(const char *s, struct redis_url *url)
 		if (len == 0)
 			return 0;
 	}
-	memcpy(url->host, from, len);
-	url->host[len] = '\0';
+	memcpy(host, from, len);
+	host[len] = '\0';
 	return from == s ? len : len + 2;
 }
 
-static int
-parse_tcp(const char *s, struct redis_url *url, const char **ret_why)
+/* HOST[:PORT]. Returns its length, 0 with *ret_why. */
+static size_t
+parse_address(const char *s, struct redis_address *a, const char **ret_why)
 {
-	size_t len = parse_host(s, url);
+	size_t len = parse_host(s, a->host), digits;
 	uint32_t n;
 
 	if (len == 0) {
 		*ret_why = "write the host as redis://HOST:PORT/DB, an IPv6 address "
 			   "in [brackets]";
+		return 0;
+	}
+	if (s[len] != ':')
+		return len;
+	digits = strcspn(s + len + 1, "/,");
+	if (!number(s + len + 1, digits, UINT16_MAX, &n) || n == 0) {
+		*ret_why = "the port must be a number of 1 to 65535";
+		return 0;
+	}
+	a->port = (uint16_t)n;
+	return len + 1 + digits;
+}
+
+/* One address, or several where there may be. Returns what is behind them, NULL with
+ * *ret_why. */
+static const char *
+parse_addresses(const char *s, struct redis_url *url, const char **ret_why)
+{
+	for (;;) {
+		struct redis_address *a = &url->address[url->naddresses];
+		size_t len;
+
+		if (url->naddresses == REDIS_ADDRESSES_MAX) {
+			*ret_why = "there can be no more than 8 hosts";
+			return NULL;
+		}
+		a->port = url->form == REDIS_SENTINEL ? SENTINEL_PORT : REDIS_PORT;
+		len = parse_address(s, a, ret_why);
+		if (len == 0)
+			return NULL;
+		url->naddresses++;
+		s += len;
+		if (*s != ',' || url->form == REDIS_SERVER)
+			return s;
+		s++;
+	}
+}
+
+/* /MASTER: its name, to the next '/'. Returns what is behind it, or NULL. */
+static const char *
+parse_master(const char *s, struct redis_url *url)
+{
+	size_t len;
+
+	if (*s != '/')
+		return NULL;
+	len = strcspn(++s, "/");
+	for (size_t i = 0; i < len; i++)
+		if (!host_char_ok(s[i]))
+			return NULL;
+	if (len == 0)
+		return NULL;
+	memcpy(url->master, s, len);
+	url->master[len] = '\0';
+	return s + len;
+}
+
+static int
+parse_tcp(const char *s, struct redis_url *url, const char **ret_why)
+{
+	s = parse_addresses(s, url, ret_why);
+	if (s == NULL)
+		return -EINVAL;
+	if (url->form == REDIS_SENTINEL) {
+		s = parse_master(s, url);
+		*ret_why = "write redis-sentinel://HOST,HOST/MASTER, with the name "
+			   "under which the sentinels know the master";
+		if (s == NULL)
+			return -EINVAL;
+	}
+	if (*s == '\0' || strcmp(s, "/") == 0)
+		return 0;
+	if (url->form == REDIS_CLUSTER) {
+		*ret_why = "behind the hosts of a cluster nothing can stand: it has "
+			   "but one database";
 		return -EINVAL;
 	}
-	s += len;
-	if (*s == ':') {
-		len = strcspn(++s, "/");
-		if (!number(s, len, UINT16_MAX, &n) || n == 0) {
-			*ret_why = "the port must be a number of 1 to 65535";
-			return -EINVAL;
-		}
-		url->port = (uint16_t)n;
-		s += len;
-	}
-	if (*s == '/' && s[1] != '\0' &&
-	    number(s + 1, strlen(s + 1), REDIS_DB_MAX, &url->db))
-		return 0;
-	if (*s == '\0' || strcmp(s, "/") == 0)
+	if (*s == '/' && number(s + 1, strlen(s + 1), REDIS_DB_MAX, &url->db))
 		return 0;
 	*ret_why = "behind the host only :PORT and /DATABASE (a number) can stand";
 	return -EINVAL;
 }
 
+struct scheme {
+	const char *text;
+	enum redis_form form;
+	bool tls, local;
+};
+
+static const struct scheme *
+find_scheme(const char *text)
+{
+	static const struct scheme schemes[] = {
+	    {.text = "redis://"},
+	    {.text = "rediss://", .tls = true},
+	    {.text = "unix://", .local = true},
+	    {.text = "redis-sentinel://", .form = REDIS_SENTINEL},
+	    {.text = "rediss-sentinel://", .form = REDIS_SENTINEL, .tls = true},
+	    {.text = "redis-cluster://", .form = REDIS_CLUSTER},
+	    {.text = "rediss-cluster://", .form = REDIS_CLUSTER, .tls = true},
+	};
+
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+		if (strncmp(text, schemes[i].text, strlen(schemes[i].text)) == 0)
+			return &schemes[i];
+	return NULL;
+}
+
 int
 redis_url_parse(const char *text, struct redis_url *ret_url, const char **ret_why)
 {
-	struct redis_url url = {.port = REDIS_PORT};
+	const struct scheme *scheme = find_scheme(text);
+	struct redis_url url = {.form = REDIS_SERVER};
 	const char *start, *begin, *at;
-	bool tcp = strncmp(text, "redis://", 8) == 0;
 	int r;
 
 	if (strlen(text) >= REDIS_URL_MAX) {
 		*ret_why = "the URL is longer than 179 bytes";
 		return -EINVAL;
 	}
-	if (!tcp && strncmp(text, "unix://", 7) != 0) {
-		*ret_why = "this version knows redis://HOST:PORT/DB and unix:///PATH, "
-			   "no other scheme";
+	if (scheme == NULL) {
+		*ret_why = "write redis://HOST:PORT/DB, unix:///PATH, "
+			   "redis-sentinel://HOST,HOST/MASTER or "
+			   "redis-cluster://HOST,HOST (rediss... for TLS)";
 		return -EINVAL;
 	}
-	start = text + (tcp ? 8 : 7);
+	url.form = scheme->form;
+	url.tls = scheme->tls;
+	start = text + strlen(scheme->text);
 	if (find_password(text, &begin, &at)) {
 		r = parse_login(start, begin, at, &url, ret_why);
 		if (r < 0)
 			return r;
 		start = at + 1;
 	}
-	r = tcp ? parse_tcp(start, &url, ret_why) : parse_unix(start, &url, ret_why);
+	r = scheme->local ? parse_unix(start, &url, ret_why)
+			  : parse_tcp(start, &url, ret_why);
 	if (r < 0)
 		return r;
 	*ret_url = url;
@@ -221,12 +319,12 @@ redis_url_parse(const char *text, struct redis_url *ret_url, const char **ret_wh
 }
 
 const char *
-redis_url_where(const struct redis_url *url, char *out, size_t size)
+redis_address_text(const struct redis_address *a, char *out, size_t size)
 {
-	if (url->path[0] != '\0')
-		(void)snprintf(out, size, "%s", url->path);
+	if (a->path[0] != '\0')
+		(void)snprintf(out, size, "%s", a->path);
 	else
-		(void)snprintf(out, size, strchr(url->host, ':') ? "[%s]:%u" : "%s:%u",
-		    url->host, url->port);
+		(void)snprintf(out, size, strchr(a->host, ':') ? "[%s]:%u" : "%s:%u",
+		    a->host, a->port);
 	return out;
 }

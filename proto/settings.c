@@ -9,6 +9,7 @@
 
 #include "proto/glob.h"
 #include "proto/journal.h"
+#include "proto/redis_url.h"
 #include "proto/settings.h"
 #include "proto/settings_table.h"
 #include "proto/utf8.h"
@@ -638,8 +639,33 @@ check_sizes(struct loader *l)
 }
 
 static void
+check_feed(struct loader *l)
+{
+	const struct settings *s = l->s;
+	const char *why;
+	struct redis_url url;
+
+	if (redis_url_parse(s->redis, &url, &why) < 0)
+		return; /* said */
+	if (url.user[0] != '\0' && url.password[0] == '\0' &&
+	    s->redis_password_file[0] == '\0')
+		fault_at(l, mark_of(l, "feed", "redis"),
+		    "redis: there is no password before the '@': write "
+		    "redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST, or name its "
+		    "file by redis_password_file");
+	if (url.password[0] != '\0' && s->redis_password_file[0] != '\0')
+		fault_at(l, mark_of(l, "feed", "redis_password_file"),
+		    "redis_password_file: the URL has a password, too: write one of "
+		    "them");
+	if (s->redis_key[0] != '\0' && s->redis_certificate[0] == '\0')
+		fault_at(l, mark_of(l, "feed", "redis_key"),
+		    "redis_key: there is no redis_certificate that it belongs to");
+}
+
+static void
 check_all(struct loader *l)
 {
+	check_feed(l);
 	if (l->s->source == FEED_STREAM)
 		fault_at(l, mark_of(l, "feed", "source"),
 		    "source: this version cannot read a stream; write pubsub or "

@@ -71,6 +71,7 @@ struct settings {
 	/* [feed] */
 	enum feed_source source;
 	char *redis, *prefix, *stream, *interest;
+	char *redis_password_file, *redis_ca, *redis_certificate, *redis_key; /* "" */
 	/* [compression] */
 	bool compression;
 	uint32_t compression_threshold;  /* bytes */

@@ -65,7 +65,18 @@ check_redis(const char *text)
 	struct redis_url url;
 	const char *why = NULL;
 
-	return redis_url_parse(text, &url, &why) < 0 ? why : NULL;
+	if (redis_url_parse(text, &url, &why) < 0)
+		return why;
+	return url.form == REDIS_SERVER
+		   ? NULL
+		   : "this version knows one server alone: redis://, rediss:// or "
+		     "unix://";
+}
+
+static const char *
+check_file(const char *text)
+{
+	return text[0] == '\0' || text[0] == '/' ? NULL : "write an absolute path";
 }
 
 static const char *
@@ -254,6 +265,30 @@ const struct setting settings_table[] = {
 	.fallback = "redis://127.0.0.1:6379/0",
 	.check = check_redis,
 	IN_SETTINGS(redis)},
+    {.section = "feed",
+	.key = "redis_password_file",
+	.type = SETTING_STRING,
+	.fallback = "",
+	.check = check_file,
+	IN_SETTINGS(redis_password_file)},
+    {.section = "feed",
+	.key = "redis_ca",
+	.type = SETTING_STRING,
+	.fallback = "",
+	.check = check_file,
+	IN_SETTINGS(redis_ca)},
+    {.section = "feed",
+	.key = "redis_certificate",
+	.type = SETTING_STRING,
+	.fallback = "",
+	.check = check_file,
+	IN_SETTINGS(redis_certificate)},
+    {.section = "feed",
+	.key = "redis_key",
+	.type = SETTING_STRING,
+	.fallback = "",
+	.check = check_file,
+	IN_SETTINGS(redis_key)},
     {.section = "feed",
 	.key = "prefix",
 	.type = SETTING_STRING,

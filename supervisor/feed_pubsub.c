@@ -36,7 +36,7 @@ struct asked {
 
 struct pubsub {
 	struct feed feed;
-	struct redis_url url;
+	struct redis_target *target;
 	struct feed_state state;
 	const char *prefix;
 	size_t prefix_len;
@@ -387,6 +387,7 @@ on_pubsub_free(struct feed *f)
 
 	redis_link_free(p->sub);
 	redis_commands_done(&p->commands);
+	redis_target_free(p->target);
 	fifo_clear(&p->todo);
 	fifo_clear(&p->asked);
 	free(p->gens);
@@ -410,7 +411,7 @@ links_new(struct pubsub *p)
 {
 	struct redis_link_config sub = {
 	    .loop = p->feed.env.loop,
-	    .url = &p->url,
+	    .target = p->target,
 	    .subscriber = true,
 	    .reply_max = 4 * ring_frame_max(p->feed.env.publisher->ring) + REPLY_MARGIN,
 	    .on_up = on_sub_up,
@@ -421,7 +422,7 @@ links_new(struct pubsub *p)
 	int r = redis_link_new(&sub, &p->sub);
 
 	return r < 0 ? r
-		     : redis_commands_init(&p->commands, &p->feed.env, &p->url,
+		     : redis_commands_init(&p->commands, &p->feed.env, p->target,
 			   on_cmd_up, on_cmd_down, p);
 }
 
@@ -429,8 +430,6 @@ int
 feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
 {
 	struct pubsub *p = calloc(1, sizeof(*p));
-	char where[FEED_WHERE_MAX];
-	const char *why;
 	int r = -ENOMEM;
 
 	if (p == NULL)
@@ -444,13 +443,11 @@ feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
 	p->names = malloc(BATCH * (p->prefix_len + CHANNEL_NAME_MAX));
 	if (p->names == NULL)
 		goto fail;
-	r = redis_url_parse(env->settings->redis, &p->url, &why);
-	if (r < 0) {
-		log_error(0, "feed.redis: %s", why);
+	r = redis_target_new(env->loop, env->settings, &p->target);
+	if (r < 0)
 		goto fail;
-	}
-	redis_url_where(&p->url, where, sizeof(where));
-	feed_state_init(&p->state, &p->feed.env, "pubsub", where);
+	feed_state_init(
+	    &p->state, &p->feed.env, "pubsub", redis_target_where(p->target));
 	r = links_new(p);
 	if (r < 0)
 		goto fail;

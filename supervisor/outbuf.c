@@ -51,6 +51,15 @@ outbuf_send(struct outbuf *o, int fd)
 }
 
 void
+outbuf_took(struct outbuf *o, size_t n)
+{
+	o->start += n;
+	o->len -= n;
+	if (o->len == 0)
+		outbuf_done(o);
+}
+
+void
 outbuf_done(struct outbuf *o)
 {
 	free(o->buf);

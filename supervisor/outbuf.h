@@ -17,6 +17,8 @@ int outbuf_put(struct outbuf *o, const void *data, size_t len)
 /* Send what the socket takes. Returns 0 when all is out (an empty one holds no memory),
  * -EAGAIN when the socket is full, or another -errno. */
 int outbuf_send(struct outbuf *o, int fd) __attribute__((warn_unused_result));
+/* Somebody sent the first n bytes. */
+void outbuf_took(struct outbuf *o, size_t n);
 void outbuf_done(struct outbuf *o); /* empty it, free its memory */
 
 #endif

@@ -85,12 +85,12 @@ on_down(void *owner, const char *why)
 
 int
 redis_commands_init(struct redis_commands *c, const struct feed_env *env,
-    const struct redis_url *url, void (*up)(void *owner),
+    struct redis_target *target, void (*up)(void *owner),
     void (*down)(void *owner, const char *why), void *owner)
 {
 	struct redis_link_config cfg = {
 	    .loop = env->loop,
-	    .url = url,
+	    .target = target,
 	    .reply_max = REPLY_MAX,
 	    .on_up = on_up,
 	    .on_down = on_down,

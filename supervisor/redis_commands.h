@@ -24,9 +24,9 @@ struct redis_commands {
 	void *owner;
 };
 
-/* env, url: borrowed. on_up(), on_down(): as of a link. */
+/* env, target: borrowed. on_up(), on_down(): as of a link. */
 int redis_commands_init(struct redis_commands *c, const struct feed_env *env,
-    const struct redis_url *url, void (*on_up)(void *owner),
+    struct redis_target *target, void (*on_up)(void *owner),
     void (*on_down)(void *owner, const char *why), void *owner)
     __attribute__((warn_unused_result));
 void redis_commands_done(struct redis_commands *c);

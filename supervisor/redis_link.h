@@ -1,12 +1,11 @@
 /*
- * redis_link.h - one connection to Redis: made, greeted (AUTH, SELECT), probed, and
- * made again when it is lost. Never blocks.
+ * redis_link.h - a lasting connection to Redis: one that is lost (redis_conn.h) is made
+ * again, to whichever server is the right one then (redis_target.h), and one that
+ * stands is probed. Never blocks.
  *
  * A link that is lost is tried again after 100 ms, then after waits that double up to
  * 10 s, each shortened at random by up to a half so that hosts do not come in step.
  * Every 5 s it is probed by PING; one that is silent for 5 s after that is lost.
- *
- * Source   the Redis protocol, RESP2 and RESP3, by hiredis' reader and formatter
  */
 #ifndef WSCAST_SUPERVISOR_REDIS_LINK_H
 #define WSCAST_SUPERVISOR_REDIS_LINK_H
@@ -17,13 +16,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "proto/redis_url.h"
+#include "supervisor/redis_target.h"
 
 struct redis_link;
 
 struct redis_link_config {
 	struct ev_loop *loop;
-	const struct redis_url *url; /* borrowed */
+	struct redis_target *target; /* borrowed */
 	/* This link will SUBSCRIBE: it gets more, or fewer, replies than it sends
 	 * commands. */
 	bool subscriber;

@@ -39,13 +39,28 @@ check_mask(const char *text, const struct redis_url *url)
 	char masked[2 * REDIS_URL_MAX];
 
 	(void)redis_url_mask(text, masked, sizeof(masked));
-	if (url->password[0] == '\0') {
+	if (url->password[0] == '\0' && url->user[0] == '\0') {
 		must(strcmp(masked, text) == 0);
 		return;
 	}
 	must(strstr(masked, "***") != NULL);
-	if (strpbrk(text, "%*") == NULL)
+	if (url->password[0] != '\0' && strpbrk(text, "%*") == NULL)
 		must(count(masked, url->password) < count(text, url->password));
+}
+
+static void
+check_addresses(const struct redis_url *url)
+{
+	must(url->naddresses > 0 && url->naddresses <= REDIS_ADDRESSES_MAX);
+	must(url->form != REDIS_SERVER || url->naddresses == 1);
+	must((url->form == REDIS_SENTINEL) == (url->master[0] != '\0'));
+	must(url->db <= REDIS_DB_MAX);
+	for (unsigned i = 0; i < url->naddresses; i++) {
+		const struct redis_address *a = &url->address[i];
+
+		must((a->host[0] == '\0') != (a->path[0] == '\0'));
+		must(a->path[0] != '\0' || a->port > 0);
+	}
 }
 
 int
@@ -58,9 +73,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	must(text != NULL);
 	must(strlen(redis_url_mask(text, small, sizeof(small))) < sizeof(small));
 	if (redis_url_parse(text, &url, &why) == 0) {
-		must((url.host[0] == '\0') != (url.path[0] == '\0'));
-		must(url.port > 0 && url.db <= REDIS_DB_MAX);
-		must(url.user[0] == '\0' || url.password[0] != '\0');
+		check_addresses(&url);
 		check_mask(text, &url);
 	} else {
 		must(why != NULL);

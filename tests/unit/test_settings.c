@@ -287,9 +287,21 @@ test_settings_each_fault_says_what_to_do(void **state)
 					"a stream; write pubsub or embedded"},
 	    {"[feed]\ninterest = a*",
 		"settings:2: interest: this version knows only `dynamic`, no patterns"},
-	    {"[feed]\nredis = rediss://x", "settings:2: redis: this version knows "
-					   "redis://HOST:PORT/DB and unix:///PATH, no "
-					   "other scheme"},
+	    {"[feed]\nredis = http://x",
+		"settings:2: redis: write redis://HOST:PORT/DB, unix:///PATH, "
+		"redis-sentinel://HOST,HOST/MASTER or redis-cluster://HOST,HOST "
+		"(rediss... for TLS)"},
+	    {"[feed]\nredis = redis://u@x",
+		"settings:2: redis: there is no password before the '@': write "
+		"redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST, or name its "
+		"file by redis_password_file"},
+	    {"[feed]\nredis = redis://:x@x\nredis_password_file = /x",
+		"settings:3: redis_password_file: the URL has a password, too: write "
+		"one of them"},
+	    {"[feed]\nredis_key = /x",
+		"settings:2: redis_key: there is no redis_certificate that it belongs "
+		"to"},
+	    {"[feed]\nredis_ca = x", "settings:2: redis_ca: write an absolute path"},
 	    {"[ring]\nsize = 65M", "settings:2: size: the ring's size must be a power "
 				   "of two, like 32M or 64M"},
 	    {"[ring]\nsize = 1M\n[limits]\nmax_message_size = 1M",
@@ -565,6 +577,8 @@ test_redis_url_good(void **state)
 	    {"redis://h/", "h", "", "", "", 6379, 0},
 	    {"redis://127.0.0.1:7000/12", "127.0.0.1", "", "", "", 7000, 12},
 	    {"redis://[::1]:1", "::1", "", "", "", 1, 0},
+	    {"rediss://h:7001", "h", "", "", "", 7001, 0},
+	    {"redis://u@h", "h", "", "u", "", 6379, 0},
 	    {"redis://:pw@h", "h", "", "", "pw", 6379, 0},
 	    {"redis://u:p%40%25:x@h/3", "h", "", "u", "p@%:x", 6379, 3},
 	    {"redis://u:p@q@h", "h", "", "u", "p@q", 6379, 0},
@@ -578,25 +592,55 @@ test_redis_url_good(void **state)
 		struct redis_url url;
 
 		assert_int_equal(redis_url_parse(table[i].text, &url, &why), 0);
-		assert_string_equal(url.host, table[i].host);
-		assert_string_equal(url.path, table[i].path);
+		assert_string_equal(url.address[0].host, table[i].host);
+		assert_string_equal(url.address[0].path, table[i].path);
 		assert_string_equal(url.user, table[i].user);
 		assert_string_equal(url.password, table[i].password);
-		assert_int_equal(url.port, table[i].port);
+		assert_int_equal(url.naddresses, 1);
+		if (table[i].path[0] == '\0')
+			assert_int_equal(url.address[0].port, table[i].port);
 		assert_int_equal(url.db, table[i].db);
 	}
 }
 
 static void
+test_redis_url_sets(void **state)
+{
+	const char *why = NULL;
+	struct redis_url url;
+
+	assert_int_equal(
+	    redis_url_parse("rediss-sentinel://u:p@a:1,[::1]/m-1/3", &url, &why), 0);
+	assert_int_equal(url.form, REDIS_SENTINEL);
+	assert_true(url.tls);
+	assert_int_equal(url.naddresses, 2);
+	assert_string_equal(url.address[0].host, "a");
+	assert_int_equal(url.address[0].port, 1);
+	assert_string_equal(url.address[1].host, "::1");
+	assert_int_equal(url.address[1].port, 26379);
+	assert_string_equal(url.master, "m-1");
+	assert_int_equal(url.db, 3);
+	assert_string_equal(url.password, "p");
+	assert_int_equal(redis_url_parse("redis-cluster://a,b:7", &url, &why), 0);
+	assert_int_equal(url.form, REDIS_CLUSTER);
+	assert_int_equal(url.address[0].port, 6379);
+	assert_int_equal(url.address[1].port, 7);
+}
+
+static void
 test_redis_url_bad(void **state)
 {
-	static const char *const bad[] = {"", "h", "http://h", "rediss://h", "redis://",
+	static const char *const bad[] = {"", "h", "http://h", "rediss://", "redis://",
 	    "redis://:1", "redis://h:", "redis://h:0", "redis://h:65536", "redis://h:x",
 	    "redis://h/x", "redis://h/1/2", "redis://h?db=1", "redis://h/-1",
-	    "redis://h/1000001", "redis://u@h", "redis://u:@h", "redis://:%zz@h",
+	    "redis://h/1000001", "redis://@h", "redis://u:@h", "redis://:%zz@h",
 	    "redis://:%4@h", "redis://:%00@h", "redis://[::1", "redis://[x]",
 	    "redis://[]", "redis://h h", "unix://", "unix:///", "unix://x",
-	    "unix:///x?db=", "unix:///x?database=1", "unix:///x?db=1x"};
+	    "unix:///x?db=", "unix:///x?database=1", "unix:///x?db=1x", "redis://a,b",
+	    "redis-sentinel://a", "redis-sentinel://a/", "redis-sentinel://a/m/x",
+	    "redis-sentinel://a/m m", "redis-sentinel://a,/m",
+	    "redis-sentinel://a,b,c,d,e,f,g,h,i/m", "redis-cluster://a/1",
+	    "redis-cluster://a,b:x", "redis-cluster://"};
 	char longer[300] = "redis://";
 	const char *why = NULL;
 	struct redis_url url;
@@ -709,6 +753,7 @@ main(void)
 	    cmocka_unit_test(test_settings_info_names_every_key),
 	    cmocka_unit_test(test_name_ok_bounds),
 	    cmocka_unit_test(test_redis_url_good),
+	    cmocka_unit_test(test_redis_url_sets),
 	    cmocka_unit_test(test_redis_url_bad),
 	    cmocka_unit_test(test_redis_url_mask_hides_all_that_may_be_a_password),
 	    cmocka_unit_test(test_address_parse_table),
