@@ -9,10 +9,8 @@
 
 #include "proto/address.h"
 #include "proto/base64.h"
-#include "proto/glob.h"
 #include "proto/http.h"
 
-#define ORIGIN_MAX 300
 #define WEBSOCKET_GUID "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" /* RFC 6455 §1.3 */
 
 static bool
@@ -572,100 +570,6 @@ http_name_is(struct slice name, const char *text)
 	ptrdiff_t len = http_decode(name, true, buf, sizeof(buf));
 
 	return len >= 0 && slice_is((struct slice){buf, (size_t)len}, text);
-}
-
-/* ---- origin ---- */
-
-/* A host without the port that its scheme implies. */
-static struct slice
-without_port(struct slice host, bool https)
-{
-	const char *port = https ? ":443" : ":80";
-	size_t len = strlen(port);
-
-	if (host.len > len && memcmp(host.p + host.len - len, port, len) == 0)
-		host.len -= len;
-	return host;
-}
-
-static bool
-same_host(struct slice authority, bool https, struct slice host)
-{
-	authority = without_port(authority, https);
-	host = without_port(host, https);
-	return authority.len == host.len &&
-	       strncasecmp(authority.p, host.p, host.len) == 0;
-}
-
-/* The host of an authority, without its port. A ':' within brackets is none. */
-static size_t
-host_len(struct slice authority)
-{
-	const char *colon = memrchr(authority.p, ':', authority.len);
-	const char *bracket = memrchr(authority.p, ']', authority.len);
-
-	return colon && (bracket == NULL || colon > bracket)
-		   ? (size_t)(colon - authority.p)
-		   : authority.len;
-}
-
-/* origin: NUL-terminated, lower case; authority: a part of it, or absent. */
-static bool
-origin_listed(const char *origins, const char *origin, struct slice authority)
-{
-	char glob[ORIGIN_MAX];
-	const char *word;
-	size_t len;
-
-	while ((len = list_next(&origins, &word)) > 0) {
-		if (len >= sizeof(glob))
-			continue;
-		memcpy(glob, word, len);
-		glob[len] = '\0';
-		if (strcmp(glob, "*") == 0 || strcmp(glob, origin) == 0)
-			return true;
-		if (authority.p == NULL) /* "null" and the like match no glob */
-			continue;
-		if (strstr(glob, "://") != NULL
-			? glob_match(glob, origin, strlen(origin))
-			: glob_match(glob, authority.p, host_len(authority)))
-			return true;
-	}
-	return false;
-}
-
-static void
-lower(char *out, struct slice s)
-{
-	for (size_t i = 0; i < s.len; i++)
-		out[i] =
-		    s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i];
-	out[s.len] = '\0';
-}
-
-bool
-http_origin_ok(const char *origins, const struct http_request *r)
-{
-	struct slice authority = {NULL, 0};
-	char origin[ORIGIN_MAX];
-	const char *slashes;
-	bool https;
-
-	if (r->origin.p == NULL)
-		return true;
-	if (r->origin.len >= sizeof(origin))
-		return false;
-	lower(origin, r->origin);
-	https = strncmp(origin, "https:", 6) == 0;
-	slashes = strstr(origin, "://");
-	if (slashes != NULL)
-		authority = (struct slice){slashes + 3, strlen(slashes + 3)};
-	/* Else a path could make https://evil.example/.good.example match a glob. */
-	if (authority.p != NULL && !is_authority(authority))
-		return false;
-	if (*origins == '\0')
-		return authority.p != NULL && same_host(authority, https, r->host);
-	return origin_listed(origins, origin, authority);
 }
 
 /* ---- the client behind proxies ---- */

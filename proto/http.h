@@ -120,16 +120,6 @@ ptrdiff_t http_decode(struct slice s, bool plus, char *out, size_t size)
 bool http_name_is(struct slice name, const char *text);
 
 /*
- * Whether a page of this origin may connect.
- *
- * origins  the setting: globs for a whole origin (https://x.example) or, without
- *          "://", for its host alone; empty: only the host that was asked.
- *
- * A request without Origin comes from no browser, and is allowed.
- */
-bool http_origin_ok(const char *origins, const struct http_request *r);
-
-/*
  * Who the client is: the peer, or when that is a trusted proxy, the last address in
  * X-Forwarded-For that is no trusted proxy's.
  *

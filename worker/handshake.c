@@ -13,6 +13,7 @@
 #include "proto/dialect.h"
 #include "proto/http.h"
 #include "proto/journal.h"
+#include "proto/origin.h"
 #include "shm/directory.h"
 #include "worker/client.h"
 #include "worker/handshake.h"
@@ -136,7 +137,7 @@ check_upgrade(struct worker *w, const struct http_request *q, struct http_fault 
 {
 	if (!http_is_handshake(q, f))
 		return false;
-	if (!http_origin_ok(w->settings->origins, q))
+	if (!origin_ok(w->settings->origins, q->origin, q->host))
 		return fault(f, 403, "pages of this origin may not connect");
 	if (ring_draining(w->ring)) {
 		(void)fault(f, 503, "draining");

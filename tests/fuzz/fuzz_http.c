@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "proto/http.h"
+#include "proto/origin.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -45,8 +46,8 @@ use(const struct http_request *r)
 	http_list_begin(&l, r, "Sec-WebSocket-Protocol");
 	while (http_list_next(&l, &value))
 		must(value.len > 0);
-	(void)http_origin_ok("", r);
-	(void)http_origin_ok("https://*.example example *.x", r);
+	(void)origin_ok("", r->origin, r->host);
+	(void)origin_ok("https://*.example:* example *.x null", r->origin, r->host);
 	http_client_address(r, "127.0.0.0/8 10.0.0.0/8 ::1", &family, addr);
 	must(family == AF_INET || family == AF_INET6);
 	if (http_is_handshake(r, &f))

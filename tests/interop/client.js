@@ -178,6 +178,15 @@ async function run(WebSocket, ws, http, options) {
   return out;
 }
 
+// The same page by another name is of another origin. Its outcome, as a frame of ours.
+async function otherOrigin() {
+  const frame = document.createElement("iframe");
+  const said = new Promise((yes) => { onmessage = (e) => yes(e.data); });
+  frame.src = location.href.replace("127.0.0.1", "localhost") + "&frame=1";
+  document.body.append(frame);
+  return soon(said, "the frame's outcome");
+}
+
 if (typeof window === "undefined") {
   const WebSocket = require("ws");
   const [ws, http, deflate] = process.argv.slice(2);
@@ -186,7 +195,16 @@ if (typeof window === "undefined") {
     process.exit(0);
   });
 } else {
-  const ws = new URLSearchParams(location.search).get("ws");
-  run(WebSocket, ws, location.origin).then((out) =>
-    fetch("/result", {method: "POST", body: JSON.stringify(out)}));
+  const query = new URLSearchParams(location.search), ws = query.get("ws");
+  const tell = (out) => fetch("/result", {method: "POST", body: JSON.stringify(out)});
+  if (query.has("frame")) {
+    new Client(WebSocket, ws + "/echo").opened.then(
+      () => parent.postMessage("opened", "*"), () => parent.postMessage("refused", "*"));
+  } else {
+    run(WebSocket, ws, location.origin).then(async (out) => {
+      const other = await otherOrigin().catch(String);
+      out.refused_for_another_origin = other === "refused" ? null : other;
+      return tell(out);
+    });
+  }
 }

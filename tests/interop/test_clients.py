@@ -41,9 +41,6 @@ class Helper:
     takes the page's result."""
 
     def __init__(self):
-        self.daemon = Daemon({"server": {"echo": "yes", "origins": "*"},
-                              "limits": {"max_message_size": "2M"},
-                              "channel talk:*": {"publish": "anyone"}})
         self.results = queue.Queue()
         helper = self
 
@@ -52,7 +49,7 @@ class Helper:
                 url = urllib.parse.urlsplit(self.path)
                 if url.path == "/":
                     self.reply(b"<!doctype html><meta charset=utf-8>"
-                               b"<script src=/client.js></script>", "text/html")
+                               b"<body><script src=/client.js></script>", "text/html")
                 elif url.path == "/client.js":
                     with open(SCRIPT, "rb") as f:
                         self.reply(f.read(), "text/javascript; charset=utf-8")
@@ -78,6 +75,9 @@ class Helper:
 
         self.lock = threading.Lock()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.daemon = Daemon({"server": {"echo": "yes", "origins": self.http},
+                              "limits": {"max_message_size": "2M"},
+                              "channel talk:*": {"publish": "anyone"}})
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def publish(self, query):
@@ -169,7 +169,11 @@ class NodeDeflate(Node, unittest.TestCase):
 
 @with_scenarios
 class Chromium(unittest.TestCase):
-    """A browser: it always offers compression, and checks what we send to the letter."""
+    """A browser: it always offers compression, checks what we send to the letter, and
+    says of which origin its page is."""
+
+    def test_refused_for_another_origin(self):
+        self.assertIsNone(self.results["refused_for_another_origin"])
 
     @classmethod
     def setUpClass(cls):

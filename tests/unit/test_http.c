@@ -399,54 +399,6 @@ test_http_query_walks_parameters(void **state)
 }
 
 static void
-test_http_origin_ok_table(void **state)
-{
-	const struct {
-		const char *origins, *origin, *host;
-		bool want;
-	} table[] = {
-	    {"", "http://h", "h", true},
-	    {"", "http://h:80", "h", true},
-	    {"", "https://h", "h:443", true},
-	    {"", "https://H", "h", true},
-	    {"", "http://h:8080", "h:8080", true},
-	    {"", "http://h", "h:8080", false},
-	    {"", "https://h", "h:80", false},
-	    {"", "http://other", "h", false},
-	    {"", "null", "h", false},
-	    {"", "h", "h", false},
-	    {"*", "null", "h", true},
-	    {"*", "http://any", "h", true},
-	    {"https://a.example", "https://a.example", "h", true},
-	    {"https://a.example", "http://a.example", "h", false},
-	    {"https://a.example", "http://h", "h", false},
-	    {"x https://*.example", "https://b.example", "h", true},
-	    {"https://*.example", "https://evil/.example", "h", false},
-	    {"https://*.example", "https://example", "h", false},
-	    {"a.example", "http://a.example:99", "h", true},
-	    {"a.example", "http://b.example", "h", false},
-	    {"*.example", "null", "h", false},
-	    {"null", "null", "h", true},
-	    {"[::1]", "http://[::1]:3000", "h", true},
-	};
-	char headers[300];
-	struct http_request r;
-	struct http_fault f;
-
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		(void)snprintf(headers, sizeof(headers),
-		    "GET / HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\n\r\n", table[i].host,
-		    table[i].origin);
-		assert_int_equal(parse(headers, &r, &f), HTTP_WHOLE);
-		if (http_origin_ok(table[i].origins, &r) != table[i].want)
-			fail_msg("origin %s, host %s, allowed %s", table[i].origin,
-			    table[i].host, table[i].origins);
-	}
-	assert_int_equal(parse(request("GET / HTTP/1.1", ""), &r, &f), HTTP_WHOLE);
-	assert_true(http_origin_ok("", &r));
-}
-
-static void
 test_http_client_address_behind_proxies(void **state)
 {
 	const struct {
@@ -591,7 +543,6 @@ main(void)
 	    cmocka_unit_test(test_http_parse_post_where_it_is_served),
 	    cmocka_unit_test(test_http_is_handshake_refuses),
 	    cmocka_unit_test(test_http_query_walks_parameters),
-	    cmocka_unit_test(test_http_origin_ok_table),
 	    cmocka_unit_test(test_http_client_address_behind_proxies),
 	    cmocka_unit_test(test_http_accept_key_of_rfc),
 	    cmocka_unit_test(test_http_upgrade_reply_whole),
