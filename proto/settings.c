@@ -284,7 +284,7 @@ enter_rule(struct loader *l, const char *glob, size_t len)
 	l->scope = SCOPE_UNKNOWN;
 	if (!name_ok(glob, len)) {
 		fault(l, "[channel ...] needs a channel's name or a glob, of 1 to 200 "
-			 "bytes of UTF-8: [channel chat:*]");
+			 "bytes of UTF-8, the first no \"!\": [channel chat:*]");
 		return;
 	}
 	if (rule_find(l->s, glob, len, &idx)) {
@@ -967,7 +967,7 @@ name_ok(const char *name, size_t len)
 	const unsigned char *p = (const unsigned char *)name;
 	size_t n;
 
-	if (len == 0 || len > NAME_LEN_MAX)
+	if (len == 0 || len > NAME_LEN_MAX || name[0] == NAME_RESERVED)
 		return false;
 	for (size_t i = 0; i < len; i += n) {
 		n = utf8_char_len(p + i, len - i);

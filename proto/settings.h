@@ -132,7 +132,10 @@ const struct rule *settings_rule(
 const struct rule *settings_rule_for(
     const struct settings *s, struct slice subject, const char *name, size_t len);
 
-/* 1 to 200 bytes of UTF-8 without control characters. */
+/* Whether it can be a channel's name: 1 to 200 bytes of UTF-8 without control
+ * characters. Names that begin with NAME_RESERVED are what servers tell each other by,
+ * and no channel's: nobody can subscribe to them or publish there. */
+#define NAME_RESERVED '!'
 bool name_ok(const char *name, size_t len);
 
 #endif

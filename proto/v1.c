@@ -165,7 +165,7 @@ take_channel(struct slice value, struct v1_command *c, char *why)
 		len = json_get_string(value, c->channel, sizeof(c->channel));
 	if (len < 0 || !name_ok(c->channel, (size_t)len))
 		return bad(why, "a channel's name must be a string of 1 to 200 bytes "
-				"without control characters");
+				"without control characters, the first no '!'");
 	c->channel_len = (size_t)len;
 	return 0;
 }

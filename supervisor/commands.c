@@ -66,7 +66,9 @@ name_of(struct ctl_client *c, const json_t *value, const char *member, size_t *r
 		return name;
 	}
 	say_error(c, CONTROL_BAD_REQUEST,
-	    "\"%s\" must be a channel's name: 1 to %d bytes without control characters",
+	    "\"%s\" must be a channel's name: 1 to %d bytes without control "
+	    "characters, "
+	    "the first no \"!\"",
 	    member, CHANNEL_NAME_MAX);
 	return NULL;
 }

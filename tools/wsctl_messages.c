@@ -287,7 +287,8 @@ check_channel(const char *channel)
 	if (name_ok(channel, strlen(channel)))
 		return true;
 	ctl_complain(
-	    "a channel's name is 1 to 200 bytes of UTF-8 without control characters");
+	    "a channel's name is 1 to 200 bytes of UTF-8 without control characters, "
+	    "the first no '!'");
 	return false;
 }
 

@@ -123,7 +123,7 @@ check_channels(struct worker *w, uint32_t slot, const struct http_request *q, bo
 	if (r < 0)
 		return fault(f, 400,
 		    "a channel's name is 1 to 200 bytes of UTF-8 without control "
-		    "characters");
+		    "characters, the first no '!'");
 	if (n == 0 && !v1)
 		return fault(f, 400,
 		    "name a channel (/ws/CHANNEL), or offer the subprotocol wscast.v1");

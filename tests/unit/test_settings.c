@@ -251,7 +251,7 @@ test_settings_each_fault_says_what_to_do(void **state)
 		"settings:2: slow: \"now\" is none of: close, skip, latest"},
 	    {"[channel]\n", "settings:1: [channel ...] needs a channel's name or a "
 			    "glob, of 1 to 200 bytes of "
-			    "UTF-8: [channel chat:*]"},
+			    "UTF-8, the first no \"!\": [channel chat:*]"},
 	    {"[channel *]\n[channel a]\n", "settings:2: this section is never reached, "
 					   "since the first that matches holds: put "
 					   "it before [channel *]"},
@@ -564,6 +564,8 @@ test_name_ok_bounds(void **state)
 	assert_false(name_ok("a\n", 2));
 	assert_false(name_ok("\xc2\x85", 2));
 	assert_false(name_ok("\xc3", 1));
+	assert_false(name_ok("!revoke", 7));
+	assert_true(name_ok("news!", 5));
 }
 
 static void

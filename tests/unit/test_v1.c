@@ -130,7 +130,7 @@ test_v1_parse_channel_unescaped(void **state)
 
 #define NAME_WHY                                                                       \
 	"a channel's name must be a string of 1 to 200 bytes without control "         \
-	"characters"
+	"characters, the first no '!'"
 #define SINCE_WHY                                                                      \
 	"\"since\" must be {\"epoch\":STRING,\"offset\":NUMBER}, as the server gave "  \
 	"them"
@@ -162,6 +162,8 @@ test_v1_parse_each_fault_says_what_to_do(void **state)
 	    {"{\"subscribe\":1}", NAME_WHY},
 	    {"{\"subscribe\":\"\"}", NAME_WHY},
 	    {"{\"subscribe\":\"a\\n\"}", NAME_WHY},
+	    {"{\"subscribe\":\"!a\"}", NAME_WHY},
+	    {"{\"subscribe\":\"\\u0021a\"}", NAME_WHY},
 	    {"{\"subscribe\":\"a\\u0000\"}", NAME_WHY},
 	    {"{\"subscribe\":\"\\ud800\"}", NAME_WHY},
 	    {"{\"subscribe\":[\"a\"]}", NAME_WHY},
