@@ -72,6 +72,7 @@ struct settings {
 	enum feed_source source;
 	char *redis, *prefix, *stream, *interest;
 	char *redis_password_file, *redis_ca, *redis_certificate, *redis_key; /* "" */
+	uint32_t probe_interval_ms, publish_timeout_ms;
 	/* [compression] */
 	bool compression;
 	uint32_t compression_threshold;  /* bytes */

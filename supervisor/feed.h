@@ -23,8 +23,8 @@
 #define container_of(ptr, type, member)                                                \
 	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
-/* Who is told that a message was taken, or was not. */
-enum receipt_kind { RECEIPT_WORKER, RECEIPT_CONTROL };
+/* Who is told that a message was taken, or was not. OWN: the feed itself. */
+enum receipt_kind { RECEIPT_WORKER, RECEIPT_CONTROL, RECEIPT_OWN };
 struct receipt {
 	enum receipt_kind kind;
 	unsigned worker;
@@ -54,7 +54,10 @@ struct feed_status {
 	bool connected;
 	uint64_t down_since_ms; /* CLOCK_REALTIME, 0 = up */
 	uint32_t lag_ms;        /* round trip of the last probe */
+	uint64_t down_ms;       /* how long it was down, all in all */
 	uint64_t reconnects;
+	const char *breaker; /* for what is published: closed, open, half_open */
+	uint64_t breaker_opened;
 	const char *why; /* why it is down, for people; never NULL */
 };
 

@@ -39,7 +39,8 @@ on_embedded_idle(struct feed *f)
 static void
 on_embedded_status(const struct feed *f, struct feed_status *ret)
 {
-	*ret = (struct feed_status){.source = "embedded", .connected = true, .why = ""};
+	*ret = (struct feed_status){
+	    .source = "embedded", .connected = true, .breaker = "closed", .why = ""};
 }
 
 static void

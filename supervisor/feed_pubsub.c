@@ -2,7 +2,8 @@
  * feed_pubsub.c - Redis pub/sub; see feed.h.
  *
  * Two links: one subscribes, for the whole host and only to what somebody here wants;
- * the other publishes. The feed is up while both are.
+ * the other publishes. The feed is up while both are, and a message of our own has come
+ * all the way (feed_probe.h).
  *
  * What passes while the subscribing link is down is lost, and nobody can say how much:
  * the registry writes a gap for each channel once it is subscribed again.
@@ -15,6 +16,7 @@
 
 #include "proto/journal.h"
 #include "shm/directory.h"
+#include "supervisor/feed_probe.h"
 #include "supervisor/feed_state.h"
 #include "supervisor/redis_commands.h"
 #include "supervisor/redis_link.h"
@@ -25,11 +27,13 @@
 #define SUBSCRIBE_QUEUE (256u << 10) /* bytes: no further SUBSCRIBE meanwhile */
 #define REPLY_MARGIN (64u << 10)
 
-/* A channel that is to be, or was, subscribed; `gen` tells whether it still is. Or an
- * UNSUBSCRIBE, whose answer comes in its turn among theirs. */
+/* A channel that is to be, or was, subscribed; `gen` tells whether it still is. Or the
+ * probe's, which is none of the registry's. Or an UNSUBSCRIBE, whose answer comes in
+ * its turn among theirs. */
 struct asked {
 	uint32_t channel, gen;
 	bool unsubscribe;
+	bool probe;
 	bool first; /* of its command */
 	bool alone; /* refused together with others: ask for it by itself */
 };
@@ -42,6 +46,9 @@ struct pubsub {
 	size_t prefix_len;
 	struct redis_link *sub;
 	struct redis_commands commands;
+	struct feed_probe probe;
+	ev_timer probe_timer;
+	uint64_t messages, messages_then; /* that came; when the probe was sent */
 
 	struct log_limit reply_limit, long_limit;
 
@@ -58,8 +65,63 @@ struct pubsub {
 static void
 link_up(struct pubsub *p)
 {
-	if (redis_link_up(p->sub) && redis_commands_up(&p->commands))
+	if (redis_link_up(p->sub) && redis_commands_up(&p->commands) &&
+	    feed_probe_passed(&p->probe))
 		feed_state_up(&p->state);
+}
+
+/* ---- the probe ---- */
+
+static void
+probe_send(struct pubsub *p)
+{
+	static const struct receipt receipt = {.kind = RECEIPT_OWN};
+	char text[PROBE_TEXT_MAX];
+	const char *argv[3] = {"PUBLISH", p->probe.name, text};
+	size_t lens[3] = {7, p->probe.name_len, 0};
+
+	if (p->probe.state != PROBE_LIVE || !redis_commands_up(&p->commands))
+		return;
+	lens[2] = feed_probe_next(&p->probe, supervisor_now_ms(), text);
+	p->messages_then = p->messages;
+	/* Without room or memory it does not come back: the link starts anew. */
+	(void)!redis_commands_put(&p->commands, 3, argv, lens, &receipt);
+}
+
+static void
+probe_refused(struct pubsub *p)
+{
+	p->probe.state = PROBE_REFUSED;
+	log_warning(0,
+	    "feed: Redis does not let us use the channel %s: only PING tells "
+	    "whether the link is alive",
+	    p->probe.name);
+	link_up(p);
+}
+
+static void
+on_own_reply(void *owner, const redisReply *r)
+{
+	struct pubsub *p = owner;
+
+	if (r->type == REDIS_REPLY_ERROR && p->probe.state == PROBE_LIVE)
+		probe_refused(p);
+}
+
+static void
+on_probe_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct pubsub *p = container_of(t, struct pubsub, probe_timer);
+
+	if (p->probe.state != PROBE_LIVE)
+		return;
+	if (!feed_probe_waits(&p->probe))
+		probe_send(p);
+	else if (redis_link_paused(p->sub) || p->messages != p->messages_then)
+		p->messages_then = p->messages; /* it is behind others */
+	else
+		redis_link_lose(p->sub, "a message of our own did not come back in "
+					"feed.probe_interval");
 }
 
 /* ---- subscribing ---- */
@@ -89,8 +151,22 @@ gen_next(struct pubsub *p, uint32_t channel)
 static bool
 still_asked(const struct pubsub *p, const struct asked *a)
 {
-	return a->gen == gen_of(p, a->channel) &&
-	       registry_wanted(p->feed.env.registry, a->channel);
+	return a->probe || (a->gen == gen_of(p, a->channel) &&
+			       registry_wanted(p->feed.env.registry, a->channel));
+}
+
+/* Redis' answer to a SUBSCRIBE, or why it was not sent. */
+static void
+confirm(struct pubsub *p, const struct asked *a, int err)
+{
+	if (!a->probe) {
+		registry_confirmed(p->feed.env.registry, a->channel, err);
+	} else if (err < 0) {
+		probe_refused(p);
+	} else {
+		p->probe.state = PROBE_LIVE;
+		probe_send(p);
+	}
 }
 
 /* A channel's name as Redis knows it; returns its length. */
@@ -151,7 +227,21 @@ next_todo(struct pubsub *p, struct asked *ret)
 		return true;
 	}
 	p->again = UINT32_MAX;
-	return false;
+	/* Last of all, so that its answer comes behind all of theirs. */
+	if (p->probe.state != PROBE_DUE)
+		return false;
+	p->probe.state = PROBE_ASKED;
+	ret->probe = ret->alone = true;
+	return true;
+}
+
+static size_t
+asked_name(const struct pubsub *p, const struct asked *a, char *out)
+{
+	if (!a->probe)
+		return redis_name(p, a->channel, out);
+	memcpy(out, p->probe.name, p->probe.name_len);
+	return p->probe.name_len;
 }
 
 /* One SUBSCRIBE. Returns false when there is nothing to ask for. */
@@ -167,18 +257,17 @@ subscribe_some(struct pubsub *p)
 		/* What must go alone waits for its turn to be the first. */
 		if (a.alone && n > 0) {
 			if (fifo_push(&p->todo, &a) < 0)
-				registry_confirmed(
-				    p->feed.env.registry, a.channel, -ENOMEM);
+				confirm(p, &a, -ENOMEM);
 			break;
 		}
 		a.first = n == 0;
 		if (fifo_push(&p->asked, &a) < 0) {
-			registry_confirmed(p->feed.env.registry, a.channel, -ENOMEM);
+			confirm(p, &a, -ENOMEM);
 			continue;
 		}
 		n++;
 		argv[n] = p->names + used;
-		lens[n] = redis_name(p, a.channel, p->names + used);
+		lens[n] = asked_name(p, &a, p->names + used);
 		used += lens[n];
 		if (a.alone)
 			break;
@@ -215,7 +304,7 @@ on_subscribed(struct pubsub *p)
 	struct asked a;
 
 	if (!unsubscribe_is_next(p) && fifo_pop(&p->asked, &a) && still_asked(p, &a))
-		registry_confirmed(p->feed.env.registry, a.channel, 0);
+		confirm(p, &a, 0);
 }
 
 static void
@@ -232,7 +321,6 @@ on_unsubscribed(struct pubsub *p)
 static void
 on_sub_error(struct pubsub *p, const redisReply *reply)
 {
-	struct registry *reg = p->feed.env.registry;
 	int err = strncmp(reply->str, "NOPERM", 6) == 0 ? -EACCES : -EIO;
 	char quoted[160];
 	unsigned long missed;
@@ -252,7 +340,7 @@ on_sub_error(struct pubsub *p, const redisReply *reply)
 	for (;;) {
 		a.alone = true;
 		if (still_asked(p, &a) && (!many || fifo_push(&p->todo, &a) < 0))
-			registry_confirmed(reg, a.channel, err);
+			confirm(p, &a, err);
 		if (p->asked.len == 0 || ((struct asked *)fifo_at(&p->asked, 0))->first)
 			break;
 		(void)fifo_pop(&p->asked, &a);
@@ -273,6 +361,11 @@ on_message(struct pubsub *p, const redisReply *name, const redisReply *data)
 
 	if (name->str == NULL || data->str == NULL || name->len < p->prefix_len)
 		return true;
+	if (feed_probe_is(&p->probe, name->str, name->len)) {
+		feed_probe_take(&p->probe, data->str, data->len, supervisor_now_ms());
+		link_up(p);
+		return true;
+	}
 	channel =
 	    registry_find(reg, name->str + p->prefix_len, name->len - p->prefix_len);
 	if (channel == UINT32_MAX || !registry_live(reg, channel))
@@ -283,6 +376,7 @@ on_message(struct pubsub *p, const redisReply *name, const redisReply *data)
 		    "feed: a message of %zu bytes is too long for the ring and is lost "
 		    "(%lu more since the last such line); raise ring.size to send such",
 		    data->len, missed);
+	p->messages += r != -ENOBUFS;
 	return r != -ENOBUFS;
 }
 
@@ -325,6 +419,7 @@ on_sub_down(void *owner, const char *why)
 	fifo_clear(&p->todo);
 	fifo_clear(&p->asked);
 	p->again = UINT32_MAX;
+	feed_probe_reset(&p->probe);
 	registry_lost(p->feed.env.registry);
 	feed_state_down(&p->state, why);
 }
@@ -351,7 +446,11 @@ on_pubsub_publish(struct feed *f, const char *name, size_t name_len, const void 
 static void
 on_cmd_up(void *owner)
 {
-	link_up(owner);
+	struct pubsub *p = owner;
+
+	if (p->probe.state == PROBE_LIVE)
+		probe_send(p);
+	link_up(p);
 }
 
 static void
@@ -377,7 +476,9 @@ on_pubsub_status(const struct feed *f, struct feed_status *ret)
 {
 	const struct pubsub *p = container_of(f, struct pubsub, feed);
 
-	feed_state_look(&p->state, redis_link_lag_ms(p->sub), ret);
+	feed_state_look(&p->state,
+	    p->probe.back > 0 ? p->probe.lag_ms : redis_link_lag_ms(p->sub), ret);
+	redis_commands_look(&p->commands, ret);
 }
 
 static void
@@ -385,6 +486,7 @@ on_pubsub_free(struct feed *f)
 {
 	struct pubsub *p = container_of(f, struct pubsub, feed);
 
+	ev_timer_stop(p->feed.env.loop, &p->probe_timer);
 	redis_link_free(p->sub);
 	redis_commands_done(&p->commands);
 	redis_target_free(p->target);
@@ -414,6 +516,7 @@ links_new(struct pubsub *p)
 	    .target = p->target,
 	    .subscriber = true,
 	    .reply_max = 4 * ring_frame_max(p->feed.env.publisher->ring) + REPLY_MARGIN,
+	    .probe_ms = p->feed.env.settings->probe_interval_ms,
 	    .on_up = on_sub_up,
 	    .on_down = on_sub_down,
 	    .on_reply = on_sub_reply,
@@ -423,7 +526,7 @@ links_new(struct pubsub *p)
 
 	return r < 0 ? r
 		     : redis_commands_init(&p->commands, &p->feed.env, p->target,
-			   on_cmd_up, on_cmd_down, p);
+			   on_cmd_up, on_cmd_down, on_own_reply, p);
 }
 
 int
@@ -438,8 +541,11 @@ feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
 	p->feed.env = *env;
 	p->todo.item = p->asked.item = sizeof(struct asked);
 	p->again = UINT32_MAX;
+	ev_timer_init(&p->probe_timer, on_probe_timer, 0.,
+	    env->settings->probe_interval_ms / 1000.);
 	p->prefix = env->settings->prefix;
 	p->prefix_len = strlen(p->prefix);
+	feed_probe_init(&p->probe, p->prefix);
 	p->names = malloc(BATCH * (p->prefix_len + CHANNEL_NAME_MAX));
 	if (p->names == NULL)
 		goto fail;
@@ -451,6 +557,7 @@ feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
 	r = links_new(p);
 	if (r < 0)
 		goto fail;
+	ev_timer_again(env->loop, &p->probe_timer);
 	*ret_feed = &p->feed;
 	return 0;
 fail:

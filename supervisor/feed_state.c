@@ -19,8 +19,10 @@ void
 feed_state_init(struct feed_state *s, const struct feed_env *env, const char *source,
     const char *where)
 {
-	*s = (struct feed_state){
-	    .env = env, .source = source, .down_since_ms = realtime_ms()};
+	*s = (struct feed_state){.env = env,
+	    .source = source,
+	    .down_since_ms = realtime_ms(),
+	    .changed_ms = supervisor_now_ms()};
 	(void)snprintf(s->where, sizeof(s->where), "%s", where);
 	(void)snprintf(s->why, sizeof(s->why), "not connected yet");
 	env->on_link(env->owner, s->down_since_ms);
@@ -29,7 +31,11 @@ feed_state_init(struct feed_state *s, const struct feed_env *env, const char *so
 void
 feed_state_up(struct feed_state *s)
 {
+	if (s->up)
+		return;
 	s->up = true;
+	s->down_ms += supervisor_now_ms() - s->changed_ms;
+	s->changed_ms = supervisor_now_ms();
 	s->down_since_ms = 0;
 	s->why[0] = s->why_said[0] = '\0';
 	log_notice("feed: connected to Redis at %s", s->where);
@@ -59,8 +65,10 @@ feed_state_down(struct feed_state *s, const char *why)
 
 	(void)snprintf(s->why, sizeof(s->why), "%s", why);
 	s->up = false;
-	if (was_up)
+	if (was_up) {
 		s->down_since_ms = realtime_ms();
+		s->changed_ms = supervisor_now_ms();
+	}
 	s->reconnects += was_up;
 	say_down(s, was_up);
 	s->env->on_link(s->env->owner, s->down_since_ms);
@@ -74,6 +82,8 @@ feed_state_look(const struct feed_state *s, uint32_t lag_ms, struct feed_status 
 	    .connected = s->up,
 	    .down_since_ms = s->down_since_ms,
 	    .lag_ms = lag_ms,
+	    .down_ms = s->down_ms + (s->up ? 0 : supervisor_now_ms() - s->changed_ms),
+	    .breaker = "closed",
 	    .reconnects = s->reconnects,
 	    .why = s->why,
 	};

@@ -20,6 +20,8 @@ struct feed_state {
 	char where[FEED_WHERE_MAX]; /* without the password */
 	bool up;
 	uint64_t down_since_ms; /* CLOCK_REALTIME, 0 = up */
+	uint64_t down_ms;       /* all times before that one */
+	uint64_t changed_ms;    /* CLOCK_MONOTONIC: when it came or went last */
 	uint64_t reconnects;
 	char why[FEED_WHY_MAX];      /* it is down */
 	char why_said[FEED_WHY_MAX]; /* logged last */

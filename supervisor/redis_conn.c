@@ -16,6 +16,7 @@
 #include "supervisor/redis_tls.h"
 
 #define READ_SIZE (64u << 10) /* bytes in one turn */
+#define ELEMENTS_MAX 16384    /* of an array in a reply: a cluster has as many slots */
 #define PASSWORD_MAX 512
 
 static void connect_next(struct redis_conn *c);
@@ -213,6 +214,43 @@ greet_all(struct redis_conn *c)
 	return r;
 }
 
+/* hiredis makes room for as many elements as an array says that it has, before the
+ * first of them has come. */
+#if HIREDIS_MAJOR >= 1
+static redisReader *
+reader_new(void)
+{
+	redisReader *reader = redisReaderCreate();
+
+	if (reader != NULL)
+		reader->maxelements = ELEMENTS_MAX;
+	return reader;
+}
+#else
+static redisReplyObjectFunctions hiredis_functions;
+
+static void *
+on_create_array(const redisReadTask *task, int elements)
+{
+	return elements > ELEMENTS_MAX ? NULL
+				       : hiredis_functions.createArray(task, elements);
+}
+
+static redisReader *
+reader_new(void)
+{
+	static redisReplyObjectFunctions functions;
+	redisReader *reader = redisReaderCreate();
+
+	if (reader == NULL)
+		return NULL;
+	hiredis_functions = functions = *reader->fn;
+	functions.createArray = on_create_array;
+	reader->fn = &functions;
+	return reader;
+}
+#endif
+
 static void
 greet(struct redis_conn *c)
 {
@@ -221,7 +259,7 @@ greet(struct redis_conn *c)
 
 	c->state = CONN_GREETING;
 	c->ngreetings = c->greeted = 0;
-	c->reader = redisReaderCreate();
+	c->reader = reader_new();
 	if (c->reader == NULL) {
 		fail_errno(c, ENOMEM);
 		return;

@@ -12,7 +12,6 @@
 #include "supervisor/supervisor.h"
 
 #define CONNECT_S 5.0 /* to resolve, connect and greet */
-#define PROBE_S 5.0
 #define DELAY_MIN_MS 100u
 #define DELAY_MAX_MS 10000u
 #define SETTLED_MS 5000 /* a link that held for so long starts its waits anew */
@@ -161,7 +160,7 @@ on_conn_up(void *owner)
 	l->state = LINK_UP;
 	l->up_ms = supervisor_now_ms();
 	l->sent = l->answered = 0;
-	timer_set(l, PROBE_S);
+	timer_set(l, l->cfg.probe_ms / 1000.);
 	l->cfg.on_up(l->cfg.owner);
 }
 
@@ -194,11 +193,11 @@ probe(struct redis_link *l)
 	static const char *const argv[] = {"PING"};
 	static const size_t lens[] = {4};
 
-	timer_set(l, PROBE_S);
+	timer_set(l, l->cfg.probe_ms / 1000.);
 	/* What we do not read cannot be held against it; nor can its PONG be when it is
 	 * behind messages that still come. */
 	if (l->probing && !l->conn.paused && !l->conn.heard) {
-		fail(l, "it did not answer for 5 s");
+		fail(l, "it did not answer in feed.probe_interval");
 		return;
 	}
 	l->conn.heard = false;
@@ -269,6 +268,19 @@ redis_link_free(struct redis_link *l)
 	redis_seeker_stop(&l->seeker);
 	redis_conn_close(&l->conn);
 	free(l);
+}
+
+void
+redis_link_lose(struct redis_link *l, const char *why)
+{
+	if (l->state == LINK_UP)
+		fail(l, why);
+}
+
+bool
+redis_link_paused(const struct redis_link *l)
+{
+	return l->conn.paused;
 }
 
 bool

@@ -5,7 +5,8 @@
  *
  * A link that is lost is tried again after 100 ms, then after waits that double up to
  * 10 s, each shortened at random by up to a half so that hosts do not come in step.
- * Every 5 s it is probed by PING; one that is silent for 5 s after that is lost.
+ * Every probe_ms it is probed by PING; one that is silent until the next is due is
+ * lost.
  */
 #ifndef WSCAST_SUPERVISOR_REDIS_LINK_H
 #define WSCAST_SUPERVISOR_REDIS_LINK_H
@@ -27,6 +28,7 @@ struct redis_link_config {
 	 * commands. */
 	bool subscriber;
 	size_t reply_max; /* bytes of one reply; a longer one ends the link */
+	uint32_t probe_ms;
 
 	/* The link can be used from here on. */
 	void (*on_up)(void *owner);
@@ -52,6 +54,10 @@ int redis_link_command(struct redis_link *l, int argc, const char *const *argv,
 size_t redis_link_queued(const struct redis_link *l); /* bytes not yet sent */
 void redis_link_flush(struct redis_link *l);
 void redis_link_resume(struct redis_link *l);
+/* Lost, by what the owner found: on_down() is called, and it is made anew. */
+void redis_link_lose(struct redis_link *l, const char *why);
+/* Whether it stopped to read, since on_reply() had no room. */
+bool redis_link_paused(const struct redis_link *l);
 uint32_t redis_link_lag_ms(const struct redis_link *l); /* of the last probe */
 
 #endif

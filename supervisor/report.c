@@ -129,12 +129,14 @@ feed_object(const struct supervisor *s)
 	json_t *o;
 
 	feed_look(s->feed, &feed);
-	o = json_pack("{s:s, s:b, s:f, s:i, s:o}", "source", feed.source, "connected",
-	    (int)feed.connected, "down_s",
+	o = json_pack("{s:s, s:b, s:f, s:i, s:o, s:f, s:s, s:o}", "source", feed.source,
+	    "connected", (int)feed.connected, "down_s",
 	    feed.down_since_ms == 0 || feed.down_since_ms > now_ms
 		? 0.
 		: (double)(now_ms - feed.down_since_ms) / 1000.,
-	    "lag_ms", (int)feed.lag_ms, "reconnects", integer(feed.reconnects));
+	    "lag_ms", (int)feed.lag_ms, "reconnects", integer(feed.reconnects),
+	    "down_seconds_total", (double)feed.down_ms / 1000., "breaker", feed.breaker,
+	    "breaker_opened", integer(feed.breaker_opened));
 	if (!feed.connected)
 		(void)json_object_set_new(o, "error", json_string(feed.why));
 	return o;

@@ -18,8 +18,8 @@ class OddRedis:
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = "redis://127.0.0.1:%d/0" % self.listener.getsockname()[1]
-        self.subscriber = None
-        self.subscribers = 0  # connections that subscribed so far
+        self.subscriber = self.last = None
+        self.subscribers = 0  # connections that subscribed so far, but for the probe
         self.late = {}
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -49,12 +49,15 @@ class OddRedis:
             conn.sendall(b"+PONG\r\n")
         elif command == b"PUBLISH":
             conn.sendall(b":1\r\n")
+            if self.subscriber:
+                self.say(b"*3\r\n" + bulk(b"message") + bulk(words[1]) + bulk(words[2]))
         elif command == b"UNSUBSCRIBE":
             self.late[conn] = b"-NOPERM no permissions to run 'unsubscribe'\r\n"
         elif command == b"SUBSCRIBE":
-            if self.subscriber is not conn:
-                self.subscriber = conn
-                self.subscribers += 1
+            self.subscriber = conn
+            if not words[1].startswith(b"wscast:!probe:"):
+                self.subscribers += self.last is not conn
+                self.last = conn
             out = self.late.pop(conn, b"")
             for i, name in enumerate(words[1:], 1):
                 out += b"*3\r\n$9\r\nsubscribe\r\n" + bulk(name) + b":%d\r\n" % i
