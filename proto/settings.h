@@ -55,7 +55,8 @@ struct settings {
 	bool sandbox; /* serving processes may only ask the kernel for what they need */
 	char *admin_listen;
 	char *control_socket;
-	uint32_t max_connections, max_connections_per_ip, max_handshakes_per_second;
+	uint32_t max_connections, max_connections_per_ip;
+	uint32_t max_handshakes_per_second, max_handshakes_per_second_per_ip;
 	char *origins, *trusted_proxies; /* lists, separated by one blank */
 	char *demo;                      /* path of the demo page; empty = off */
 	bool echo;                       /* /echo is served: for conformance suites */

@@ -51,6 +51,7 @@
 	X(limited_memory, "connections refused for want of room in the arena")         \
 	X(limited_address, "connections refused by max_connections_per_ip")            \
 	X(limited_handshakes, "handshakes refused by max_handshakes_per_second")       \
+	X(limited_knocks, "handshakes refused by max_handshakes_per_second_per_ip")    \
 	X(limited_rate, "messages refused by message_rate or the rate of a rule")      \
 	X(limited_size, "messages refused by max_message_size")                        \
 	X(limited_channels, "subscriptions refused by channels_per_connection")        \

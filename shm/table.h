@@ -30,7 +30,7 @@
 
 #include "shm/arena.h"
 
-#define TABLE_VERSION 4
+#define TABLE_VERSION 5
 #define SLOT_NONE UINT32_MAX
 
 enum slot_state {
@@ -100,10 +100,10 @@ struct slot {
 	uint16_t listener;   /* which of the settings' listeners took it */
 	uint16_t close_code; /* told to the client, or 0 */
 	uint32_t tx_accept;  /* tx when it was accepted: nothing was sent yet */
-	/* limits.message_rate, a rule's rate, limits.byte_rate: when the bucket is
-	 * empty again, in 1/64 ms of the wheel's time, mod 2^32. */
+	/* limits.message_rate, limits.byte_rate: when the bucket is empty again, in
+	 * 1/64 ms of the wheel's time, mod 2^32. */
 	uint32_t message_at;
-	uint32_t publish_at;
+	arena_ref rates; /* struct rate[], as many as fit, or 0 */
 	uint32_t bytes_at;
 	uint16_t rcvlowat; /* SO_RCVLOWAT, while a request comes in pieces; 0: unset */
 	uint8_t spare[2];
@@ -135,6 +135,12 @@ struct wait {
 	uint64_t since_offset;
 	char since_epoch[16]; /* NUL-terminated; too long a one is cut, thus unknown */
 	char id[];            /* the request's id as JSON */
+};
+
+/* How fast a connection publishes under a rule that has a rate. */
+struct rate {
+	uint32_t rule; /* its place in the settings, from 1 on; 0 = free */
+	uint32_t at;   /* as message_at */
 };
 
 /*

@@ -13,6 +13,7 @@
 #include "worker/fanout.h"
 #include "worker/identity.h"
 #include "worker/out.h"
+#include "worker/rates.h"
 #include "worker/side.h"
 
 #define BLOCKS_MAX                                                                     \
@@ -105,6 +106,8 @@ mark_slot(struct worker *w, struct slot *s)
 	if (mark_list(w, &s->wait, sizeof(struct wait)) < 0)
 		r = -EINVAL;
 	if (identity_mark(w, s) < 0)
+		r = -EINVAL;
+	if (rates_mark(w, s) < 0)
 		r = -EINVAL;
 	return r;
 }

@@ -17,6 +17,7 @@
 #include "worker/identity.h"
 #include "worker/limits.h"
 #include "worker/out.h"
+#include "worker/rates.h"
 #include "worker/reader.h"
 #include "worker/requests.h"
 #include "worker/timers.h"
@@ -391,6 +392,7 @@ on_reap(struct ev_loop *loop, ev_prepare *p, int revents)
 		requests_leave(w, slot);
 		out_drop(w, slot);
 		identity_drop(w, slot);
+		rates_drop(w, s);
 		(void)close(s->fd);
 		s->fd = -1;
 		c->open--;

@@ -133,10 +133,18 @@ check_channels(struct worker *w, uint32_t slot, const struct http_request *q, bo
 }
 
 static bool
-check_upgrade(struct worker *w, const struct http_request *q, struct http_fault *f)
+check_upgrade(struct worker *w, const struct slot *s, const struct http_request *q,
+    struct http_fault *f)
 {
 	if (!http_is_handshake(q, f))
 		return false;
+	/* First: whoever tries tokens or origins is slowed down, too. */
+	if (!limits_knock(w, s)) {
+		page_add(w->page, PAGE_limited_knocks, 1);
+		(void)fault(f, 429, "too many handshakes from this address");
+		f->retry_s = RATE_RETRY_S;
+		return false;
+	}
 	if (!origin_ok(w->settings->origins, q->origin, q->host))
 		return fault(f, 403, "pages of this origin may not connect");
 	if (ring_draining(w->ring)) {
@@ -357,7 +365,7 @@ serve_socket(struct worker *w, uint32_t slot, const struct http_request *q)
 		open_socket(w, slot, q, proto, may_publish, NULL);
 		return;
 	}
-	if (!note_address(w, s, q, &f) || !check_upgrade(w, q, &f) ||
+	if (!note_address(w, s, q, &f) || !check_upgrade(w, s, q, &f) ||
 	    !check_channels(w, slot, q, v1, &may_publish, &f) ||
 	    !check_extensions(w, q, response, &extensions, &f))
 		refuse(w, slot, q, &f, q->len);
@@ -374,7 +382,7 @@ serve_echo(struct worker *w, uint32_t slot, const struct http_request *q)
 	const char *extensions = NULL;
 	struct http_fault f;
 
-	if (fresh && (!note_address(w, s, q, &f) || !check_upgrade(w, q, &f) ||
+	if (fresh && (!note_address(w, s, q, &f) || !check_upgrade(w, s, q, &f) ||
 			 !check_extensions(w, q, response, &extensions, &f)))
 		refuse(w, slot, q, &f, q->len);
 	else

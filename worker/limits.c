@@ -22,7 +22,18 @@ struct host {
 	uint32_t n;
 };
 
+/* How often an address has come of late. Those of one set, which the hash names, are
+ * looked through; one without events (hash 0) is full of nothing. */
+#define KNOCK_SETS 4096
+#define KNOCK_WAYS 8
+struct knock {
+	uint64_t hash;
+	uint32_t at;
+};
+
 struct limits {
+	struct knock (*knocks)[KNOCK_WAYS]; /* [KNOCK_SETS], touched when used */
+	uint32_t knock_cost, knock_burst;
 	struct host *hosts; /* open addressing, at most half full; NULL: no limit */
 	uint32_t mask;
 	uint32_t per_host;
@@ -51,6 +62,12 @@ limits_rate(uint32_t tick, uint32_t *at, uint32_t cost, uint32_t burst)
 		return false;
 	*at = now + (uint32_t)ahead + cost;
 	return true;
+}
+
+bool
+limits_rate_empty(uint32_t tick, uint32_t at)
+{
+	return (int32_t)(at - tick * TICK_MS * (LIMITS_SECOND / 1000)) <= 0;
 }
 
 bool
@@ -113,7 +130,7 @@ host_hash(const struct limits *l, const struct slot *s)
 static bool
 is_counted(const struct worker *w, const struct slot *s)
 {
-	if (w->limits->hosts == NULL || (s->family != AF_INET && s->family != AF_INET6))
+	if (s->family != AF_INET && s->family != AF_INET6)
 		return false;
 	return !network_list_has(w->settings->trusted_proxies, s->family, s->addr);
 }
@@ -156,7 +173,7 @@ limits_enter(const struct worker *w, const struct slot *s)
 	struct host *host;
 	uint64_t hash;
 
-	if (!is_counted(w, s))
+	if (l->hosts == NULL || !is_counted(w, s))
 		return true;
 	hash = host_hash(l, s);
 	host = &l->hosts[host_find(l, hash)];
@@ -171,7 +188,7 @@ limits_leave(const struct worker *w, const struct slot *s)
 	struct limits *l = w->limits;
 	uint32_t i;
 
-	if (!is_counted(w, s))
+	if (l->hosts == NULL || !is_counted(w, s))
 		return;
 	i = host_find(l, host_hash(l, s));
 	if (l->hosts[i].n > 1)
@@ -180,24 +197,69 @@ limits_leave(const struct worker *w, const struct slot *s)
 		host_remove(l, i);
 }
 
+/* The address' own, or that of the set which is emptiest, made its own. */
+static struct knock *
+knock_find(const struct limits *l, uint64_t hash, uint32_t now)
+{
+	struct knock *set = l->knocks[hash % KNOCK_SETS], *emptiest = set;
+
+	for (unsigned i = 0; i < KNOCK_WAYS; i++) {
+		if (set[i].hash == hash)
+			return &set[i];
+		if ((int32_t)(set[i].at - now) < (int32_t)(emptiest->at - now))
+			emptiest = &set[i];
+	}
+	*emptiest = (struct knock){.hash = hash, .at = now};
+	return emptiest;
+}
+
+bool
+limits_knock(const struct worker *w, const struct slot *s)
+{
+	const struct limits *l = w->limits;
+	uint32_t now = w->tick * TICK_MS * (LIMITS_SECOND / 1000);
+	struct knock *k;
+
+	if (l->knock_cost == 0 || !is_counted(w, s))
+		return true;
+	k = knock_find(l, host_hash(l, s), now);
+	return limits_rate(w->tick, &k->at, l->knock_cost, l->knock_burst);
+}
+
 /* ---- all of them ---- */
+
+static int
+map_make(size_t len, void **ret_map)
+{
+	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	*ret_map = map;
+	return 0;
+}
 
 static int
 hosts_make(struct limits *l, uint32_t nslots)
 {
 	uint32_t n = 64;
-	void *map;
 
 	/* Each slot can be of another host, and one that is about to be refused. */
 	while (n < 2 * (uint64_t)(nslots + 1) && n < 1u << 31)
 		n *= 2;
-	map = mmap(NULL, n * sizeof(*l->hosts), PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (map == MAP_FAILED)
-		return -errno;
-	l->hosts = map;
 	l->mask = n - 1;
-	return 0;
+	return map_make(n * sizeof(*l->hosts), (void **)&l->hosts);
+}
+
+/* What one of n workers allows of a rate of the host; a cost of 0 is any rate. */
+static void
+rate_share(uint32_t rate, unsigned nworkers, uint32_t *ret_cost, uint32_t *ret_burst)
+{
+	if (rate == 0)
+		return;
+	*ret_cost = (uint32_t)((uint64_t)LIMITS_SECOND * nworkers / rate);
+	*ret_burst = limits_share(rate, nworkers);
 }
 
 int
@@ -205,26 +267,23 @@ limits_new(const struct worker *w, struct limits **ret)
 {
 	const struct settings *set = w->settings;
 	struct limits *l = calloc(1, sizeof(*l));
-	uint64_t cost;
-	int r = 0;
+	int r;
 
 	if (l == NULL)
 		return -ENOMEM;
 	crypto_shorthash_keygen(l->key);
 	l->per_host = limits_share(set->max_connections_per_ip, w->nworkers);
-	if (set->max_connections_per_ip != 0)
+	r = map_make(KNOCK_SETS * sizeof(*l->knocks), (void **)&l->knocks);
+	if (r == 0 && set->max_connections_per_ip != 0)
 		r = hosts_make(l, w->table.header->nslots);
 	if (r < 0) {
-		free(l);
+		limits_free(l);
 		return r;
 	}
-	if (set->max_handshakes_per_second != 0) {
-		cost = (uint64_t)LIMITS_SECOND * w->nworkers /
-		       set->max_handshakes_per_second;
-		l->handshake_cost = (uint32_t)cost;
-		l->handshake_burst =
-		    limits_share(set->max_handshakes_per_second, w->nworkers);
-	}
+	rate_share(set->max_handshakes_per_second, w->nworkers, &l->handshake_cost,
+	    &l->handshake_burst);
+	rate_share(set->max_handshakes_per_second_per_ip, w->nworkers, &l->knock_cost,
+	    &l->knock_burst);
 	*ret = l;
 	return 0;
 }
@@ -234,6 +293,8 @@ limits_free(struct limits *l)
 {
 	if (l == NULL)
 		return;
+	if (l->knocks != NULL)
+		(void)munmap(l->knocks, KNOCK_SETS * sizeof(*l->knocks));
 	if (l->hosts != NULL)
 		(void)munmap(l->hosts, ((size_t)l->mask + 1) * sizeof(*l->hosts));
 	free(l);

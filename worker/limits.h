@@ -50,6 +50,14 @@ void limits_leave(const struct worker *w, const struct slot *s);
 bool limits_handshake(const struct worker *w);
 
 /*
+ * Whether the slot's address may try one more handshake now
+ * (server.max_handshakes_per_second_per_ip); addresses count as in limits_enter(). So
+ * many addresses are remembered that have come of late; among more than fit, those are
+ * forgotten first that have come least.
+ */
+bool limits_knock(const struct worker *w, const struct slot *s);
+
+/*
  * A leaky bucket as one word (GCRA): the time, in 1/64 ms mod 2^32, at which it will be
  * empty again.
  *
@@ -60,6 +68,9 @@ bool limits_handshake(const struct worker *w);
  * Returns whether one more fits; changes nothing else.
  */
 bool limits_rate(uint32_t tick, uint32_t *at, uint32_t cost, uint32_t burst);
+
+/* Whether such a bucket is empty now. */
+bool limits_rate_empty(uint32_t tick, uint32_t at);
 
 /* The cost of one of `rate` events a second. */
 #define LIMITS_SECOND 64000u

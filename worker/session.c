@@ -5,9 +5,22 @@
 #include "worker/identity.h"
 #include "worker/limits.h"
 #include "worker/out.h"
+#include "worker/rates.h"
 #include "worker/session.h"
 
 #define WARNINGS_MIN 10 /* that a client may be told in a row that it is too fast */
+
+/* Whether a client that is too fast is to be told so. For who goes on at twice the rate
+ * and more it is the end. */
+static bool
+warn(struct worker *w, uint32_t slot, uint32_t rate, uint32_t burst)
+{
+	if (limits_rate(w->tick, &worker_slot(w, slot)->limited_at, limits_cost(rate),
+		burst > WARNINGS_MIN ? burst : WARNINGS_MIN))
+		return true;
+	client_end(w, slot, CLIENT_END_LIMIT, 4429, "too many messages");
+	return false;
+}
 
 int
 session_may_publish(
@@ -15,6 +28,7 @@ session_may_publish(
 {
 	struct slot *s = worker_slot(w, slot);
 	const struct rule *rule = identity_rule(w, s, name, name_len);
+	int r;
 
 	if (!identity_may_publish(w, slot, name, name_len))
 		return -EACCES;
@@ -22,12 +36,13 @@ session_may_publish(
 		page_add(w->page, PAGE_limited_size, 1);
 		return -EMSGSIZE;
 	}
-	if (rule->rate != 0 && !limits_rate(w->tick, &s->publish_at,
-				   limits_cost(rule->rate), rule->rate)) {
+	r = rule->rate == 0 ? 0 : rates_take(w, s, rule);
+	if (r == -EAGAIN) {
 		page_add(w->page, PAGE_limited_rate, 1);
-		return -EAGAIN;
+		if (s->proto == PROTO_V1 && !warn(w, slot, rule->rate, rule->rate))
+			return -ECANCELED;
 	}
-	return 0;
+	return r;
 }
 
 void
@@ -53,8 +68,7 @@ session_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms)
 
 /*
  * Whether a message is within limits.message_rate. One that is not is answered where
- * the protocol has a word for it; for who goes on at twice the rate and more, and where
- * there is no such word, it is the end.
+ * the protocol has a word for it; where there is no such word, it is the end.
  */
 static bool
 within_rate(struct worker *w, uint32_t slot, const uint8_t *buf, size_t len)
@@ -67,12 +81,10 @@ within_rate(struct worker *w, uint32_t slot, const uint8_t *buf, size_t len)
 	if (rate == 0 || limits_rate(w->tick, &s->message_at, limits_cost(rate), burst))
 		return true;
 	page_add(w->page, PAGE_limited_rate, 1);
-	if (s->proto == PROTO_V1 &&
-	    limits_rate(w->tick, &s->limited_at, limits_cost(rate),
-		burst > WARNINGS_MIN ? burst : WARNINGS_MIN))
-		session_v1_too_fast(w, slot, buf, len);
-	else
+	if (s->proto != PROTO_V1)
 		client_end(w, slot, CLIENT_END_LIMIT, 4429, "too many messages");
+	else if (warn(w, slot, rate, burst))
+		session_v1_too_fast(w, slot, buf, len);
 	return false;
 }
 

@@ -72,7 +72,8 @@ void session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t
     uint64_t from, uint64_t to);
 
 /* Whether a connection may publish to a channel: a message of len bytes, now. Returns
- * 0, -EACCES, -EMSGSIZE, or -EAGAIN when it comes too soon. */
+ * 0, -EACCES, -EMSGSIZE, -ENOBUFS, or -EAGAIN when it comes too soon; -ECANCELED when
+ * that has ended the connection. */
 int session_may_publish(struct worker *w, uint32_t slot, const char *name,
     size_t name_len, size_t len) __attribute__((warn_unused_result));
 

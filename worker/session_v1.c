@@ -166,7 +166,7 @@ do_publish(struct worker *w, uint32_t slot, const struct v1_command *c)
 	if (r == 0)
 		r = requests_publish(w, slot, c->channel, c->channel_len, c->data.p,
 		    c->data.len, c->id.p, c->id.len);
-	if (r < 0)
+	if (r < 0 && r != -ECANCELED)
 		answer(w, slot, c, r);
 }
 

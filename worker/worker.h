@@ -14,6 +14,7 @@
  *   out.c       one connection's output: ring positions and private frames
  *   side.c      frames that the ring has not
  *   uring.c     many sends in one system call
+ *   rates.c     how fast it publishes, by rule
  *   limits.c    how much a client, an address and all together may take
  *   slow.c      what becomes of those who cannot follow
  *   sandbox.c   what the kernel is asked for no more, once all stands

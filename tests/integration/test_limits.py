@@ -95,6 +95,91 @@ class Limits(Case):
         self.assertEqual(d.counter("limited_handshakes"), 60 - done)
         wait_until("the next turn", lambda: ask(d)[0] == 101)
 
+    def test_limit_handshakes_a_second_and_address(self):
+        d = self.daemon({"server": {"max_handshakes_per_second_per_ip": 4,
+                                    "origins": "http://good"}}, workers=1)
+        begin = time.monotonic()
+        bad = [ask(d, "Origin: http://evil\r\n") for _ in range(20)]  # refused, but it counts
+        took = time.monotonic() - begin
+        for _, head, s in bad:
+            s.close()
+            self.assertIn(head.split()[1], ("403", "429"))
+        tried = sum(a[0] == 403 for a in bad)
+        self.assertGreaterEqual(tried, 4)
+        self.assertLessEqual(tried, 4 + 1 + 4 * took)
+        self.assertEqual(d.counter("limited_knocks"), 20 - tried)
+        self.hold(d, 4, source="127.0.0.2")  # another's are its own
+        wait_until("the next turn", lambda: ask(d)[0] == 101)
+
+    def test_limit_rule_rate_counts_for_each_rule(self):
+        d = self.daemon({"channel slow:*": {"publish": "anyone", "rate": 3},
+                         "channel fast:*": {"publish": "anyone", "rate": 40},
+                         "channel *": {"publish": "anyone"}}, workers=1)
+
+        async def go():
+            v1 = await V1.open(d)
+
+            async def burst(n):
+                """How many of n are taken."""
+                for i in range(n):
+                    await v1.send(id=i, publish="%s:%d" % (name, i), data=i)
+                got = [await v1.recv() for _ in range(n)]
+                self.assertEqual({m["error"]["code"] for m in got if "error" in m} -
+                                 {"rate_limited"}, set())
+                return sum("ok" in m for m in got)
+
+            for name, n, least in (("slow", 6, 3), ("fast", 45, 40), ("slow", 2, 0), ("any", 60, 60)):
+                begin = time.monotonic()
+                rate = {"slow": 3, "fast": 40}.get(name, 1000)
+                taken = await burst(n)
+                took = time.monotonic() - begin
+                self.assertGreaterEqual(taken, least, name)
+                if name != "any":
+                    self.assertLess(taken, least + 2 + (took + 0.2) * rate, name)
+            await v1.close()
+
+        run(go())
+
+    def test_limit_rule_rate_is_told_then_closed(self):
+        d = self.daemon({"channel *": {"publish": "anyone", "rate": 2}}, workers=1)
+
+        async def go():
+            v1 = await V1.open(d, "c")
+            quiet = await V1.open(d, "c")
+            try:
+                for n in range(200):
+                    await v1.send(id=n, publish="c", data=n)
+            except Exception:  # closed meanwhile
+                pass
+            self.assertEqual(await close_code(v1.ws), 4429)
+            self.assertGreaterEqual(d.counter("limited_rate"), 10)
+            await quiet.ok(ping={})
+            await quiet.close()
+
+        run(go())
+
+    def test_limit_rule_rate_survives_adoption(self):
+        d = self.daemon({"channel a*": {"publish": "anyone", "rate": 50}}, workers=1)
+
+        async def go():
+            v1 = await V1.open(d)
+            for n in range(50):
+                await v1.send(id=n, publish="a", data=n)
+            begin = time.monotonic()
+            taken = sum(["ok" in await v1.recv() for _ in range(50)])
+            pid = d.workers()[0]["pid"]
+            os.kill(pid, signal.SIGKILL)
+            d.wait_serving(but=(pid,))
+            for n in range(50):
+                await v1.send(id=n, publish="a", data=n)
+            again = sum(["ok" in await v1.recv() for _ in range(50)])
+            took = time.monotonic() - begin
+            self.assertGreaterEqual(taken, 50)
+            self.assertLessEqual(again, 50 * took + 8, "a new bucket for each process")
+            await v1.close()
+
+        run(go())
+
     def test_limit_message_rate_v1_is_told_then_closed(self):
         d = self.daemon({"limits": {"message_rate": 5}}, workers=1)
 

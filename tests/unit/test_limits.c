@@ -185,6 +185,74 @@ test_limits_handshakes_are_a_share_of_the_hosts(void **state)
 	limits_free(w->limits);
 }
 
+/* A worker that allows one of two workers' share of 4 handshakes a second and address.
+ */
+static struct worker *
+worker_knocked_at(unsigned nworkers)
+{
+	struct worker *w = worker_make(nworkers, 0, 0);
+
+	limits_free(w->limits);
+	env.settings.max_handshakes_per_second_per_ip = 4;
+	assert_int_equal(limits_new(w, &w->limits), 0);
+	w->tick = 1000;
+	return w;
+}
+
+static unsigned
+knocks(const struct worker *w, const struct slot *s, unsigned n)
+{
+	unsigned in = 0;
+
+	while (n-- > 0)
+		in += limits_knock(w, s);
+	return in;
+}
+
+static void
+test_limits_knock_allows_rate_for_each_address(void **state)
+{
+	struct worker *w = worker_knocked_at(1);
+	struct slot a = slot_v4(1), b = slot_v4(2), proxy = slot_v4(0x0a090001);
+
+	assert_in_range(knocks(w, &a, 100), 4, 5);
+	assert_in_range(knocks(w, &b, 100), 4, 5);
+	assert_int_equal(knocks(w, &proxy, 100), 100);
+	w->tick += 1000 / TICK_MS;
+	assert_in_range(knocks(w, &a, 100), 3, 5);
+	limits_free(w->limits);
+}
+
+static void
+test_limits_knock_is_a_share_of_the_hosts(void **state)
+{
+	struct worker *w = worker_knocked_at(4);
+	struct slot a = slot_v4(1);
+
+	(void)knocks(w, &a, 100);
+	w->tick += 4 * 1000 / TICK_MS; /* four workers make 4 a second of it */
+	assert_in_range(knocks(w, &a, 100), 3, 5);
+	limits_free(w->limits);
+}
+
+/* A flood of addresses finds no room to grow in, and lets no one in twice as often who
+ * goes on: it is the emptiest bucket that goes. */
+static void
+test_limits_knock_flood_forgets_the_emptiest(void **state)
+{
+	struct worker *w = worker_knocked_at(1);
+	struct slot busy = slot_v4(1);
+
+	(void)knocks(w, &busy, 100);
+	for (uint32_t i = 2; i < 100000; i++) {
+		struct slot s = slot_v4(i);
+
+		assert_true(limits_knock(w, &s));
+	}
+	assert_int_equal(knocks(w, &busy, 100), 0);
+	limits_free(w->limits);
+}
+
 static void
 test_limits_off_limit_nothing(void **state)
 {
@@ -194,6 +262,7 @@ test_limits_off_limit_nothing(void **state)
 	for (int i = 0; i < 100000; i++) {
 		assert_true(limits_enter(w, &s));
 		assert_true(limits_handshake(w));
+		assert_true(limits_knock(w, &s));
 	}
 	limits_free(w->limits);
 }
@@ -211,6 +280,9 @@ main(void)
 	    cmocka_unit_test(test_limits_rate_allows_burst_then_rate),
 	    cmocka_unit_test(test_limits_rate_forgets_over_any_idle_time),
 	    cmocka_unit_test(test_limits_handshakes_are_a_share_of_the_hosts),
+	    cmocka_unit_test(test_limits_knock_allows_rate_for_each_address),
+	    cmocka_unit_test(test_limits_knock_is_a_share_of_the_hosts),
+	    cmocka_unit_test(test_limits_knock_flood_forgets_the_emptiest),
 	    cmocka_unit_test(test_limits_off_limit_nothing),
 	};
 
