@@ -204,8 +204,9 @@ fuzz-now:
 	@for f in $(fuzz_names); do \
 		seeds=tests/fuzz/seeds/$${f#fuzz_}; mkdir -p build/fuzz/corpus/$$f; \
 		[ -d $$seeds ] || seeds=; echo "$$f: $(FUZZ_SECONDS) s"; \
+		dict=tests/fuzz/dict/$${f#fuzz_}; [ -f $$dict ] || dict=; \
 		build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
-			-print_final_stats=1 -artifact_prefix=build/fuzz/crash-$$f- \
+			-print_final_stats=1 $${dict:+-dict=$$dict} -artifact_prefix=build/fuzz/crash-$$f- \
 			build/fuzz/corpus/$$f $$seeds || exit 1; \
 	done
 

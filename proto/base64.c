@@ -3,11 +3,12 @@
 
 #include "proto/base64.h"
 
-static const char alphabet[] =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+#define COMMON "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+static const char standard[] = COMMON "+/", for_urls[] = COMMON "-_";
 
-size_t
-base64_put(const void *buf, size_t len, char *out)
+/* Returns how many characters, without padding. */
+static size_t
+put_digits(const char *alphabet, const void *buf, size_t len, char *out)
 {
 	const uint8_t *p = buf;
 	char *o = out;
@@ -24,15 +25,15 @@ base64_put(const void *buf, size_t len, char *out)
 		v = (uint32_t)p[0] << 16 | (len == 2 ? (uint32_t)p[1] << 8 : 0);
 		*o++ = alphabet[v >> 18];
 		*o++ = alphabet[v >> 12 & 63];
-		*o++ = len == 2 ? alphabet[v >> 6 & 63] : '=';
-		*o++ = '=';
+		if (len == 2)
+			*o++ = alphabet[v >> 6 & 63];
 	}
 	return (size_t)(o - out);
 }
 
 /* Value of a character, 64 for one that is none of the alphabet. */
 static uint32_t
-digit(char c)
+digit(const char *alphabet, char c)
 {
 	if (c >= 'A' && c <= 'Z')
 		return (uint32_t)(c - 'A');
@@ -40,22 +41,18 @@ digit(char c)
 		return (uint32_t)(c - 'a') + 26;
 	if (c >= '0' && c <= '9')
 		return (uint32_t)(c - '0') + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : 64;
+	return c == alphabet[62] ? 62 : c == alphabet[63] ? 63 : 64;
 }
 
-int
-base64_get(const char *s, size_t len, void *out, size_t *ret_len)
+static int
+get_digits(const char *alphabet, const char *s, size_t len, void *out, size_t *ret_len)
 {
 	uint8_t *o = out;
-	size_t npad = 0, nbits = 0;
+	size_t nbits = 0;
 	uint32_t v = 0, d;
 
-	if (len % 4 != 0)
-		return -EBADMSG;
-	while (npad < 2 && npad < len && s[len - 1 - npad] == '=')
-		npad++;
-	for (size_t i = 0; i < len - npad; i++) {
-		d = digit(s[i]);
+	for (size_t i = 0; i < len; i++) {
+		d = digit(alphabet, s[i]);
 		if (d == 64)
 			return -EBADMSG;
 		v = v << 6 | d;
@@ -66,8 +63,42 @@ base64_get(const char *s, size_t len, void *out, size_t *ret_len)
 			v &= (1u << nbits) - 1;
 		}
 	}
-	if (v != 0)
+	if (v != 0 || nbits == 6)
 		return -EBADMSG;
 	*ret_len = (size_t)(o - (uint8_t *)out);
 	return 0;
+}
+
+size_t
+base64_put(const void *buf, size_t len, char *out)
+{
+	size_t n = put_digits(standard, buf, len, out);
+
+	while (n % 4 != 0)
+		out[n++] = '=';
+	return n;
+}
+
+int
+base64_get(const char *s, size_t len, void *out, size_t *ret_len)
+{
+	size_t npad = 0;
+
+	if (len % 4 != 0)
+		return -EBADMSG;
+	while (npad < 2 && npad < len && s[len - 1 - npad] == '=')
+		npad++;
+	return get_digits(standard, s, len - npad, out, ret_len);
+}
+
+size_t
+base64_url_put(const void *buf, size_t len, char *out)
+{
+	return put_digits(for_urls, buf, len, out);
+}
+
+int
+base64_url_get(const char *s, size_t len, void *out, size_t *ret_len)
+{
+	return get_digits(for_urls, s, len, out, ret_len);
 }

@@ -22,11 +22,9 @@
 
 struct keyring;
 
-#define TOKEN_MAX 8192        /* bytes of a token */
-#define TOKEN_SUBJECT_MAX 200 /* bytes: as a channel's name, which may hold it */
-#define TOKEN_JTI_MAX 200
-#define TOKEN_INFO_MAX 1024 /* bytes of info as compact JSON */
-#define TOKEN_GLOB_MAX 200  /* bytes of a glob in subscribe or publish */
+#define TOKEN_MAX 8192      /* bytes of a token */
+#define TOKEN_TEXT_MAX 200  /* ... of its sub, jti, and of each name and glob */
+#define TOKEN_INFO_MAX 1024 /* ... of info as compact JSON */
 #define TOKEN_LIST_MAX 256  /* items of channels, subscribe or publish */
 
 /* Why a token is refused. Each has a sentence for the client: token_result_text(). */
@@ -38,7 +36,7 @@ enum token_result {
 	TOKEN_NO_KEY,      /* no key of ours has its alg and kid */
 	TOKEN_BAD_SIGNATURE,
 	TOKEN_EXPIRED,
-	TOKEN_NOT_YET, /* nbf or iat lies ahead */
+	TOKEN_NOT_YET, /* nbf lies ahead */
 	TOKEN_WRONG_AUDIENCE,
 	TOKEN_WRONG_ISSUER,
 	TOKEN_BAD_CLAIM, /* of a wrong type, or too long */
@@ -80,5 +78,18 @@ void token_done(struct token *t);
 /* What to say to whoever sent it: what is wrong and what to do, and no secret. Without
  * characters that a header or JSON string escapes. */
 const char *token_result_text(enum token_result r);
+
+/*
+ * Make a token, for trying things out: what needs many has an issuer of its own.
+ *
+ * key     the bytes of a key file: a private Ed25519 key in PEM (EdDSA), else a shared
+ *         secret, as keyring_add_secret() takes it (HS256).
+ * claims  a JSON object.
+ * why     KEYRING_WHY_MAX bytes of proto/jwk.h.
+ *
+ * Returns 0 with a string for the caller to free(); -EINVAL with why filled; -ENOMEM.
+ */
+int token_make(const void *key, size_t key_len, const char *claims, char **ret_token,
+    char *why) __attribute__((warn_unused_result));
 
 #endif
