@@ -29,6 +29,8 @@
  *                           {"channels":[{"channel":"c","offset":N,"subscribers":N,
  *                           "workers":N,"tails":N,"live":true}],"total":N}
  *   {"cmd":"publish","channel":"c","data":"text"}  or "base64"       {"offset":N}
+ *   {"cmd":"history","channel":"c","limit":10}    {"messages":N,"epoch":"k3f…",
+ *                           "offset":N}, and N lines as a tail's, oldest first
  *   {"cmd":"tail","channels":["c",…]}
  *   {"cmd":"restart","worker":0}        {"workers":[{"index":0,"pid":1,"adopted":N}]}
  *

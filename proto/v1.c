@@ -28,12 +28,13 @@ enum member {
 	MEMBER_SINCE,
 	MEMBER_DATA,
 	MEMBER_LIMIT,
+	MEMBER_BEFORE,
 	MEMBER_COUNT
 };
 #define NKINDS MEMBER_ID
 
 static const char *const member_names[] = {"subscribe", "unsubscribe", "publish",
-    "history", "presence", "auth", "ping", "id", "since", "data", "limit"};
+    "history", "presence", "auth", "ping", "id", "since", "data", "limit", "before"};
 _Static_assert(
     sizeof(member_names) / sizeof(member_names[0]) == MEMBER_COUNT, "a name for each");
 
@@ -146,7 +147,7 @@ check_belongs(const struct members *m, enum v1_kind kind, char *why)
 		enum member member;
 		enum v1_kind kind;
 	} own[] = {{MEMBER_SINCE, V1_SUBSCRIBE}, {MEMBER_DATA, V1_PUBLISH},
-	    {MEMBER_LIMIT, V1_HISTORY}};
+	    {MEMBER_LIMIT, V1_HISTORY}, {MEMBER_BEFORE, V1_HISTORY}};
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		if (m->of[own[i].member].p != NULL && own[i].kind != kind)
@@ -245,6 +246,16 @@ take_limit(struct slice value, struct v1_command *c, char *why)
 	return 0;
 }
 
+static int
+take_before(struct slice value, struct v1_command *c, char *why)
+{
+	if (value.p == NULL)
+		return 0;
+	if (!json_get_u64(value, &c->before) || c->before == 0)
+		return bad(why, "\"before\" must be an offset: a number from 1 up");
+	return 0;
+}
+
 /* A token is letters, digits and a few marks: nothing that needs an escape. */
 static int
 take_token(struct slice value, struct v1_command *c, char *why)
@@ -278,6 +289,8 @@ take_command(const struct members *m, struct v1_command *c, char *why)
 		r = take_since(m->of[MEMBER_SINCE], c, why);
 	if (r == 0 && c->kind == V1_HISTORY)
 		r = take_limit(m->of[MEMBER_LIMIT], c, why);
+	if (r == 0 && c->kind == V1_HISTORY)
+		r = take_before(m->of[MEMBER_BEFORE], c, why);
 	if (r == 0 && c->kind == V1_PUBLISH)
 		r = take_data(m->of[MEMBER_DATA], c, why);
 	return r;

@@ -22,6 +22,7 @@
 #define V1_CHANNEL_MAX 200 /* bytes of a channel's name */
 #define V1_EPOCH_MAX 63
 #define V1_HISTORY_MAX 1000 /* messages that one request may ask for */
+#define V1_HISTORY_DEFAULT 10
 #define V1_WHY_MAX 240
 #define V1_FRAME_MAX 2048 /* bytes of any frame below */
 
@@ -48,6 +49,7 @@ struct v1_command {
 	uint64_t offset;
 	struct slice data;  /* publish: one value, compact JSON */
 	uint32_t limit;     /* history: 1 to V1_HISTORY_MAX, 0 = not given */
+	uint64_t before;    /* history: an offset, 0 = not given */
 	struct slice token; /* auth */
 	char *owned;        /* where data lies if it had to be made compact */
 };

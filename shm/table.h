@@ -122,19 +122,21 @@ struct out {
 	uint8_t bytes[];
 };
 
-enum wait_kind { WAIT_SUBSCRIBE = 1, WAIT_PUBLISH = 2 };
+enum wait_kind { WAIT_SUBSCRIBE = 1, WAIT_PUBLISH = 2, WAIT_HISTORY = 3 };
 
-/* A request that waits for the supervisor. Allocated in the arena. */
+/* A request that waits for the supervisor; or, once its channel is live, for the
+ * channel's past to be walked. Allocated in the arena. */
 struct wait {
 	arena_ref next;
-	uint32_t cookie;  /* PUBLISH: names it in RING_ACK */
-	uint32_t channel; /* SUBSCRIBE: which */
+	uint32_t cookie;  /* PUBLISH: names it in RING_ACK. HISTORY: how many */
+	uint32_t channel; /* SUBSCRIBE, HISTORY: which */
 	uint8_t kind;     /* enum wait_kind */
-	uint8_t has_since;
-	uint16_t id_len; /* 0 = nobody wants an answer */
-	uint64_t since_offset;
-	char since_epoch[16]; /* NUL-terminated; too long a one is cut, thus unknown */
-	char id[];            /* the request's id as JSON */
+	uint8_t has_since : 1;
+	uint8_t walks : 1;     /* its channel's past is being walked for it */
+	uint16_t id_len;       /* 0 = nobody wants an answer */
+	uint64_t since_offset; /* HISTORY: only messages before this one */
+	char since_epoch[16];  /* NUL-terminated; too long a one is cut, thus unknown */
+	char id[];             /* the request's id as JSON */
 };
 
 /* How fast a connection publishes under a rule that has a rate. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/frame.h"
 #include "proto/journal.h"
 #include "proto/settings.h"
 #include "shm/directory.h"
@@ -12,7 +13,10 @@
 
 #define CLIENTS_LIMIT 100
 #define CHANNELS_LIMIT 1000
-#define RESTART_MAX_MS 30000 /* for one worker */
+#define HISTORY_LIMIT 10
+#define HISTORY_MAX 1000         /* messages of one answer */
+#define HISTORY_BYTES (4u << 20) /* likewise, but for a longer one */
+#define RESTART_MAX_MS 30000     /* for one worker */
 
 /* ---- answers ---- */
 
@@ -252,6 +256,86 @@ run_publish(struct ctl_client *c)
 		say_publish_error(c, r);
 }
 
+/* ---- history ---- */
+
+/* A message of the ring as a tail's line; we write the ring, so it is still there. */
+static char *
+past_line(const struct supervisor *s, uint64_t number, const char *name, size_t len,
+    size_t *ret_len)
+{
+	const struct ring_desc *desc = ring_at(s->ring, number);
+	struct message m = {
+	    .channel = name,
+	    .channel_len = len,
+	    .offset = desc->offset,
+	    .kind = desc->data_kind,
+	};
+	const void *frame;
+	enum opcode op;
+
+	if (ring_frames(s->ring, DIALECT_RAW, number, number + 1, &frame) == 0)
+		return NULL;
+	m.data_len = frame_payload(frame, &op, &m.data);
+	return control_message(&m, desc->time_ns, ret_len);
+}
+
+/* The lines of the newest messages, as many as `limit` and HISTORY_BYTES allow:
+ * lines[0] is the newest. Returns how many. */
+static size_t
+past_lines(const struct supervisor *s, uint32_t channel, size_t limit, char **lines,
+    size_t *lens)
+{
+	uint64_t number = directory_newest(ring_directory(s->ring), channel);
+	size_t len, n = 0, bytes = 0;
+	const char *name = registry_name(s->registry, channel, &len);
+
+	while (number != 0 && number >= ring_oldest(s->ring) && n < limit) {
+		uint32_t prev = ring_at(s->ring, number)->prev;
+
+		lines[n] = past_line(s, number, name, len, &lens[n]);
+		if (lines[n] == NULL)
+			break;
+		bytes += lens[n];
+		if (n > 0 && bytes > HISTORY_BYTES) {
+			free(lines[n]);
+			break;
+		}
+		n++;
+		number = prev != 0 ? number - prev : 0;
+	}
+	return n;
+}
+
+static void
+run_history(struct ctl_client *c)
+{
+	const struct supervisor *s = c->sock->s;
+	char *lines[HISTORY_MAX];
+	size_t lens[HISTORY_MAX], n = 0, limit, len;
+	const char *name;
+	uint32_t channel;
+
+	if (!limit_of(c, HISTORY_LIMIT, &limit))
+		return;
+	name = name_of(c, json_object_get(c->request, "channel"), "channel", &len);
+	if (name == NULL)
+		return;
+	channel = registry_find(s->registry, name, len);
+	if (limit == 0 || limit > HISTORY_MAX)
+		limit = HISTORY_MAX;
+	if (channel != UINT32_MAX)
+		n = past_lines(s, channel, limit, lines, lens);
+	say_ok(c, json_pack("{s:I, s:s, s:I}", "messages", (json_int_t)n, "epoch",
+		      ring_epoch(s->ring), "offset",
+		      channel == UINT32_MAX ? (json_int_t)0
+					    : (json_int_t)directory_offset(
+						  ring_directory(s->ring), channel)));
+	while (n > 0) {
+		n--;
+		client_reply(c, lines[n], lens[n]);
+	}
+}
+
 /* ---- tail ---- */
 
 static void
@@ -431,6 +515,7 @@ static const struct {
     {"client", run_client},
     {"channels", run_channels},
     {"publish", run_publish},
+    {"history", run_history},
     {"tail", run_tail},
     {"restart", run_restart},
 };
@@ -448,7 +533,7 @@ command_run(struct ctl_client *c)
 		}
 	say_error(c, CONTROL_BAD_REQUEST,
 	    "unknown command \"%.40s\": this version has status, version, workers, "
-	    "clients, client, channels, publish, tail and restart",
+	    "clients, client, channels, publish, history, tail and restart",
 	    cmd);
 }
 

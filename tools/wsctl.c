@@ -68,6 +68,10 @@ static const struct command {
 	"print messages as they come, until ^C",
 	"  -r, --raw  the payloads and nothing else\n"
 	"Otherwise: time, channel, offset, payload, a line each.\n"},
+    {"history", command_history, 1, 1, OPTION_LIMIT, "CHANNEL [-n N]",
+	"the channel's last messages",
+	"  -n, --limit N  not more than N (default 10; at most 1000)\n"
+	"A line each, as tail prints them, the oldest first.\n"},
     {"restart", command_restart, 0, 1, 0, "[WORKER]",
 	"replace serving processes; clients stay",
 	"Answers when the new processes serve. Without WORKER: all of them.\n"},

@@ -24,7 +24,7 @@ struct ctl {
 	bool json;
 	bool raw;            /* tail: payloads and nothing else */
 	const char *channel; /* clients: of this channel only, or NULL */
-	long limit;          /* clients, channels: so many; -1 when not given */
+	long limit;          /* clients, channels, history: so many; -1 when not given */
 	char **args;         /* behind the command's name */
 	int nargs;
 	struct screen screen;
@@ -66,5 +66,6 @@ enum outcome command_version(struct ctl *ctl);
 
 enum outcome command_publish(struct ctl *ctl);
 enum outcome command_tail(struct ctl *ctl);
+enum outcome command_history(struct ctl *ctl);
 
 #endif

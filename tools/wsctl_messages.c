@@ -462,3 +462,48 @@ command_tail(struct ctl *ctl)
 	r = tail_run(ctl);
 	return r < 0 ? ctl_broken(ctl, r) : OUTCOME_DONE;
 }
+
+/* ---- history ---- */
+
+/* Print the n lines that follow the answer. Returns 0, or what went wrong. */
+static int
+history_run(struct ctl *ctl, uint64_t n)
+{
+	size_t len;
+	char *line;
+	int r;
+
+	while (n > 0) {
+		r = client_next(&ctl->client, &line, &len);
+		if (r > 0) {
+			r = put_line(ctl, line, len);
+			n--;
+		} else if (r == 0) {
+			r = client_turn(&ctl->client, NULL, 0, ANSWER_TIMEOUT_MS, NULL);
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+enum outcome
+command_history(struct ctl *ctl)
+{
+	json_t *ok, *request;
+	enum outcome o;
+	int r;
+
+	if (!check_channel(ctl->args[0]))
+		return OUTCOME_USAGE;
+	request = json_pack("{s:s,s:s}", "cmd", "history", "channel", ctl->args[0]);
+	if (ctl->limit >= 0)
+		(void)json_object_set_new(request, "limit", json_integer(ctl->limit));
+	o = ctl_call(ctl, request, ANSWER_TIMEOUT_MS, &ok);
+	if (o != OUTCOME_DONE)
+		return o;
+	r = history_run(
+	    ctl, (uint64_t)json_integer_value(json_object_get(ok, "messages")));
+	json_decref(ok);
+	return r < 0 ? ctl_broken(ctl, r) : OUTCOME_DONE;
+}

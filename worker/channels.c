@@ -9,6 +9,7 @@
 #include "shm/directory.h"
 #include "worker/channels.h"
 #include "worker/fanout.h"
+#include "worker/history.h"
 #include "worker/requests.h"
 #include "worker/session.h"
 
@@ -157,6 +158,20 @@ channels_list(struct worker *w, uint32_t channel, uint32_t slot)
 	return 0;
 }
 
+/* Nobody needs it any more: to be dropped at the end of the turn. */
+static void
+note_idle(struct worker *w, uint32_t channel)
+{
+	struct channels *c = w->channels;
+
+	if (c->chan[channel].nslots > 0 || c->chan[channel].held > 0)
+		return;
+	if (grow(&c->idle, c->nidle, &c->idle_cap) == 0)
+		c->idle[c->nidle++] = channel;
+	else
+		log_warning(-ENOMEM, "worker %u: a channel stays subscribed", w->index);
+}
+
 void
 channels_unlist(struct worker *w, uint32_t channel, uint32_t slot)
 {
@@ -170,12 +185,20 @@ channels_unlist(struct worker *w, uint32_t channel, uint32_t slot)
 	memmove(
 	    ch->slots + at, ch->slots + at + 1, (ch->nslots - at) * sizeof(*ch->slots));
 	w->table.channels[channel].nsubs = ch->nslots;
-	if (ch->nslots > 0)
-		return;
-	if (grow(&c->idle, c->nidle, &c->idle_cap) == 0)
-		c->idle[c->nidle++] = channel;
-	else
-		log_warning(-ENOMEM, "worker %u: a channel stays subscribed", w->index);
+	note_idle(w, channel);
+}
+
+void
+channels_hold(struct worker *w, uint32_t channel)
+{
+	w->channels->chan[channel].held++;
+}
+
+void
+channels_unhold(struct worker *w, uint32_t channel)
+{
+	w->channels->chan[channel].held--;
+	note_idle(w, channel);
 }
 
 /* ---- the supervisor ---- */
@@ -259,7 +282,7 @@ drop_idle(struct worker *w)
 		uint32_t channel = c->idle[i];
 
 		if (channel_state(&w->table.channels[channel]) == CHANNEL_FREE ||
-		    c->chan[channel].nslots > 0)
+		    c->chan[channel].nslots > 0 || c->chan[channel].held > 0)
 			continue; /* dropped before, or wanted again */
 		if (channel_drop(w, channel) < 0)
 			c->idle[kept++] = channel;
@@ -376,11 +399,16 @@ channels_offset(
     const struct worker *w, uint32_t channel, uint64_t number, uint64_t *ret_newest)
 {
 	const struct directory *dir = ring_directory(w->ring);
+	const struct chan *ch = &w->channels->chan[channel];
 	uint32_t directory = w->table.channels[channel].directory;
 	uint64_t offset = directory_offset(dir, directory); /* before the number: D1 */
 	uint64_t n = directory_newest(dir, directory);
 	uint64_t floor = fanout_floor(w), before;
 
+	if (ch->newest != 0 && ch->newest < number && number <= w->done) {
+		*ret_newest = ch->newest >= floor ? ch->newest : 0;
+		return ch->offset; /* all below w->done were passed on by us */
+	}
 	*ret_newest = before = record_before(w, directory, number);
 	if (before != 0)
 		return ring_at(w->ring, before)->offset;
@@ -426,6 +454,7 @@ on_subscribed(struct worker *w, uint64_t number, const struct ring_desc *desc)
 	c->directory = desc->channel;
 	channel_set_state(c, CHANNEL_LIVE);
 	w->channels->chan[channel].offset = desc->offset;
+	w->channels->chan[channel].newest = 0;
 	requests_answer(w, channel, 0);
 }
 
@@ -448,13 +477,14 @@ static void
 on_gap(struct worker *w, const struct ring_desc *desc)
 {
 	uint32_t channel = channels_of(w, desc->channel);
-	const struct chan *ch;
+	struct chan *ch;
 	const char *name;
 	size_t len;
 
 	if (channel == CHANNEL_NONE)
 		return;
 	ch = &w->channels->chan[channel];
+	ch->newest = 0; /* the gap has an offset, but is no message */
 	name = channels_name(w, channel, &len);
 	for (uint32_t i = ch->nslots; i-- > 0;)
 		if (i < ch->nslots)
@@ -540,10 +570,16 @@ channels_adopt_slot(struct worker *w, uint32_t slot)
 	page_add(w->page, PAGE_subscriptions, s->nsubs);
 	for (arena_ref ref = s->wait; ref != 0;) {
 		const struct wait *wait = arena_at(w->arena, ref);
+		int r = 0;
 
-		if (wait->kind == WAIT_SUBSCRIBE &&
-		    (!channel_known(w, wait->channel) ||
-			channels_list(w, wait->channel, slot) < 0))
+		if (wait->kind != WAIT_PUBLISH && !channel_known(w, wait->channel))
+			return -EINVAL;
+		if (wait->kind != WAIT_PUBLISH)
+			r = channel_state(&w->table.channels[wait->channel]) ==
+				    CHANNEL_LIVE
+				? history_wait(w, slot, ref, NULL)
+				: channels_list(w, wait->channel, slot);
+		if (r < 0)
 			return -EINVAL;
 		ref = wait->next;
 	}
@@ -559,7 +595,7 @@ channels_adopted(struct worker *w)
 	/* A predecessor that died between taking an entry and listing who asked. */
 	for (uint32_t i = 0; i < used; i++)
 		if (channel_state(&w->table.channels[i]) != CHANNEL_FREE &&
-		    c->chan[i].nslots == 0)
+		    c->chan[i].nslots == 0 && c->chan[i].held == 0)
 			channel_release(w, i);
 	c->sync_next = 0;
 	c->sync_begun = false;

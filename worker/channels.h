@@ -15,6 +15,7 @@ struct uplink;
 struct chan {
 	uint32_t *slots; /* subscribed or waiting to be, rising */
 	uint32_t nslots, cap;
+	uint32_t held;   /* by channels_hold(): not dropped, whoever leaves */
 	uint64_t offset; /* of the newest message below w->done (or in progress) */
 	uint64_t newest; /* its record; 0 = not known */
 	/* All below were passed to those of its subscribers who do not lag; void when
@@ -81,6 +82,10 @@ uint32_t channels_take(struct worker *w, const char *name, size_t len);
 int channels_list(struct worker *w, uint32_t channel, uint32_t slot)
     __attribute__((warn_unused_result));
 void channels_unlist(struct worker *w, uint32_t channel, uint32_t slot);
+
+/* Keep a channel though nobody is on its list / no longer. */
+void channels_hold(struct worker *w, uint32_t channel);
+void channels_unhold(struct worker *w, uint32_t channel);
 
 /* Tell the supervisor. Returns 0, -EMSGSIZE or -ENOBUFS. */
 int channels_ask(struct worker *w, const struct uplink *u)

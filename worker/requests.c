@@ -6,6 +6,7 @@
 #include "shm/directory.h"
 #include "worker/channels.h"
 #include "worker/fanout.h"
+#include "worker/history.h"
 #include "worker/out.h"
 #include "worker/requests.h"
 #include "worker/session.h"
@@ -111,39 +112,75 @@ begin_of(const struct worker *w, uint32_t slot, uint32_t channel)
 	return begin;
 }
 
-/* How a `since` is met: the first record to send again, and what to say of it. */
-static uint64_t
-replay_from(const struct worker *w, uint32_t channel, uint64_t begin,
-    const struct since *since, struct sub_result *res)
+/* Whether what a subscriber says it has had is a place in our count, at or before the
+ * channel's `offset`. */
+static bool
+since_known(const struct worker *w, const struct wait *request, uint64_t offset)
 {
+	return request->has_since &&
+	       strcmp(request->since_epoch, ring_epoch(w->ring)) == 0 &&
+	       request->since_offset <= offset;
+}
+
+/* Above which offset a subscriber is sent again what lies in the ring. */
+static uint64_t
+replay_until(
+    struct worker *w, uint32_t slot, const struct wait *request, uint64_t offset)
+{
+	const struct slot *s = worker_slot(w, slot);
+	uint64_t until = offset, newest_alone = offset > 0 ? offset - 1 : 0;
 	size_t len;
-	const char *name = channels_name(w, channel, &len);
-	const char *epoch = ring_epoch(w->ring);
-	uint64_t floor = fanout_floor(w), first = begin, n, had;
+	const char *name = channels_name(w, request->channel, &len);
+	const struct rule *rule = settings_rule(w->settings, name, len);
 
-	res->asked_since = true;
-	if (since->epoch_len != strlen(epoch) ||
-	    memcmp(since->epoch, epoch, since->epoch_len) != 0 ||
-	    since->offset > res->offset)
-		return begin;
-	had = res->offset; /* all above it are sent again */
-	if (settings_rule(w->settings, name, len)->history) {
-		(void)channels_offset(w, channel, begin, &n);
-		while (n >= floor && n != 0 && had > since->offset) {
-			uint32_t prev = ring_at(w->ring, n)->prev;
+	if (since_known(w, request, offset) && rule->history)
+		until = request->since_offset;
+	else if (rule->cache && slot_sub(w, s, request->channel) == NULL)
+		until = newest_alone;
+	/* Who wants the latest alone gets no other when it resumes either. */
+	if (rule->slow == SLOW_LATEST && until < newest_alone)
+		until = newest_alone;
+	return until;
+}
 
-			first = n;
-			had = ring_at(w->ring, n)->offset - 1;
-			n = prev != 0 ? n - prev : 0;
-		}
+void
+requests_walk(
+    struct worker *w, uint32_t slot, const struct wait *request, struct walk *ret_walk)
+{
+	uint64_t begin = begin_of(w, slot, request->channel), newest;
+	uint64_t offset = channels_offset(w, request->channel, begin, &newest);
+	struct walk walk = {.channel = request->channel, .upto = UINT64_MAX};
+
+	if (request->kind == WAIT_SUBSCRIBE) {
+		walk.until = replay_until(w, slot, request, offset);
+	} else {
+		if (request->since_offset != 0)
+			walk.upto = request->since_offset - 1;
+		walk.until = walk.upto < offset ? walk.upto : offset;
+		walk.until -=
+		    walk.until < request->cookie ? walk.until : request->cookie;
 	}
-	res->missed = had > since->offset ? had - since->offset : 0;
+	walk_init(w, begin, offset, &walk);
+	*ret_walk = walk;
+}
+
+/* What is said of a `since`, now that it is known from where on all is sent again. */
+static void
+tell_recovered(const struct worker *w, const struct wait *request, uint64_t had,
+    struct sub_result *res)
+{
+	uint32_t directory = w->table.channels[request->channel].directory;
+	uint64_t since = request->since_offset;
+
+	res->asked_since = request->has_since;
+	if (!since_known(w, request, res->offset))
+		return;
+	res->missed = had > since ? had - since : 0;
 	res->recovered = res->missed == 0;
 	/* A gap lies between, or a time when nobody here was subscribed. */
-	res->missed_known = res->recovered ||
-			    since->offset >= directory_start(ring_directory(w->ring),
-						 w->table.channels[channel].directory);
-	return first;
+	res->missed_known =
+	    res->recovered ||
+	    since >= directory_start(ring_directory(w->ring), directory);
 }
 
 /* The connection goes back to `first`, and what it was passed since is meant for the
@@ -168,23 +205,22 @@ go_back(struct worker *w, uint32_t slot, uint32_t channel, uint64_t first)
 		slot_set_pos(s, (uint32_t)first, slot_tx(s));
 }
 
-/* Subscribe to a live channel, or meet a `since` of a subscriber. */
+/* Subscribe to a live channel, or meet a `since` of a subscriber. The walk is over. */
 static int
-subscribe_live(struct worker *w, uint32_t slot, uint32_t channel,
-    const struct since *since, const char *id, size_t id_len)
+subscribe_live(struct worker *w, uint32_t slot, const struct wait *request,
+    const struct walk *walk, const char *id, size_t id_len)
 {
 	struct slot *s = worker_slot(w, slot);
+	uint32_t channel = request->channel, corked;
 	bool again = slot_sub(w, s, channel) != NULL;
-	uint64_t begin = begin_of(w, slot, channel), first = begin, newest;
+	uint64_t begin = begin_of(w, slot, channel), newest;
 	struct sub_result res = {0};
-	uint32_t corked;
 	uint8_t before;
 	int r;
 
 	res.channel = channels_name(w, channel, &res.len);
 	res.offset = channels_offset(w, channel, begin, &newest);
-	if (since != NULL)
-		first = replay_from(w, channel, begin, since, &res);
+	tell_recovered(w, request, walk->had, &res);
 	/* What is cut is found again by the subscriptions, which are about to move. */
 	r = out_detach(w, slot);
 	if (r < 0)
@@ -196,9 +232,9 @@ subscribe_live(struct worker *w, uint32_t slot, uint32_t channel,
 		if (r == 0 && !(s->flags & SLOT_LAGGING))
 			slot_set_pos(s, (uint32_t)begin, slot_tx(s));
 	}
-	if (r == 0 && first < begin) {
-		go_back(w, slot, channel, first);
-		w->place = first;
+	if (r == 0 && walk->first < begin) {
+		go_back(w, slot, channel, walk->first);
+		w->place = walk->first;
 	}
 	if (r == 0)
 		session_subscribed(w, slot, id, id_len, &res);
@@ -208,11 +244,29 @@ subscribe_live(struct worker *w, uint32_t slot, uint32_t channel,
 	return r;
 }
 
+/* Answer a request whose walk is over. Returns 0 or why it cannot be done. */
+static int
+answer_walked(struct worker *w, uint32_t slot, const struct wait *request,
+    const struct walk *walk, const char *id, size_t id_len)
+{
+	const struct slot *s = worker_slot(w, slot);
+	uint64_t newest;
+
+	if (request->kind == WAIT_SUBSCRIBE)
+		return subscribe_live(w, slot, request, walk, id, id_len);
+	if (s->out_bytes > OUT_PRIVATE_MAX / 2)
+		return -ENOBUFS; /* who does not read the last answer gets no other */
+	return history_answer(w, slot, id, id_len, walk,
+	    channels_offset(
+		w, request->channel, begin_of(w, slot, request->channel), &newest));
+}
+
 /* ---- requests that wait ---- */
 
-/* Append a wait to the slot. Returns it, or NULL: too many, or no room. */
-static struct wait *
-wait_add(struct worker *w, struct slot *s, enum wait_kind kind, const char *id,
+/* Append a request to those of the slot. Returns where it lies, or 0: too many, or no
+ * room. */
+static arena_ref
+wait_add(struct worker *w, struct slot *s, const struct wait *request, const char *id,
     size_t id_len)
 {
 	arena_ref *at = &s->wait, ref;
@@ -220,19 +274,22 @@ wait_add(struct worker *w, struct slot *s, enum wait_kind kind, const char *id,
 
 	for (int n = 0; *at != 0; n++) {
 		if (n == WAITS_MAX)
-			return NULL;
+			return 0;
 		at = &((struct wait *)arena_at(w->arena, *at))->next;
 	}
 	ref = arena_alloc(w->arena, sizeof(*wait) + id_len);
 	if (ref == 0)
-		return NULL;
+		return 0;
 	wait = arena_at(w->arena, ref);
-	*wait = (struct wait){.kind = (uint8_t)kind, .id_len = (uint16_t)id_len};
+	*wait = *request;
+	wait->next = 0;
+	wait->walks = 0;
+	wait->id_len = (uint16_t)id_len;
 	if (id_len > 0) /* without one, id may be NULL */
 		memcpy(wait->id, id, id_len);
 	atomic_signal_fence(memory_order_seq_cst); /* whole before it is linked */
 	*at = ref;
-	return wait;
+	return ref;
 }
 
 static void
@@ -240,7 +297,11 @@ wait_unlink(struct worker *w, arena_ref *at)
 {
 	arena_ref ref = *at;
 
-	*at = ((struct wait *)arena_at(w->arena, ref))->next;
+	const struct wait *wait = arena_at(w->arena, ref);
+
+	if (wait->walks)
+		history_forget(w, ref);
+	*at = wait->next;
 	atomic_signal_fence(memory_order_seq_cst); /* unlinked before it is free */
 	arena_free(w->arena, ref);
 }
@@ -272,26 +333,28 @@ waiting_subscribes(const struct worker *w, const struct slot *s)
 	return n;
 }
 
+/* Take up a request: answer it, let it wait for its walk, or for its channel. */
 static int
-subscribe_later(struct worker *w, uint32_t slot, uint32_t channel,
-    const struct since *since, const char *id, size_t id_len)
+request_begin(struct worker *w, uint32_t slot, const struct wait *request,
+    const char *id, size_t id_len)
 {
 	struct slot *s = worker_slot(w, slot);
-	struct wait *wait = wait_add(w, s, WAIT_SUBSCRIBE, id, id_len);
+	bool live = channel_state(&w->table.channels[request->channel]) == CHANNEL_LIVE;
+	unsigned steps = HISTORY_STEPS;
+	struct walk walk;
+	arena_ref ref;
 
-	if (wait == NULL)
-		return -ENOBUFS;
-	wait->channel = channel;
-	if (since != NULL) {
-		size_t len = since->epoch_len;
-
-		if (len >= sizeof(wait->since_epoch))
-			len = sizeof(wait->since_epoch) - 1;
-		memcpy(wait->since_epoch, since->epoch, len);
-		wait->since_offset = since->offset;
-		wait->has_since = 1;
+	if (live) {
+		requests_walk(w, slot, request, &walk);
+		if (walk_on(w, &walk, &steps))
+			return answer_walked(w, slot, request, &walk, id, id_len);
 	}
-	return channels_list(w, channel, slot) < 0 ? -ENOBUFS : 0;
+	ref = wait_add(w, s, request, id, id_len);
+	if (ref == 0)
+		return -ENOBUFS;
+	if (live)
+		return history_wait(w, slot, ref, &walk) < 0 ? -ENOBUFS : 0;
+	return channels_list(w, request->channel, slot) < 0 ? -ENOBUFS : 0;
 }
 
 int
@@ -302,6 +365,7 @@ requests_subscribe(struct worker *w, uint32_t slot, const char *name, size_t len
 	uint32_t channel = namemap_get(&w->channels->names, name, len);
 	bool held = channel != NAMEMAP_NONE &&
 		    (slot_sub(w, s, channel) != NULL || waits_for(w, s, channel));
+	struct wait request = {.kind = WAIT_SUBSCRIBE};
 
 	if (!held && s->nsubs + waiting_subscribes(w, s) >=
 			 w->settings->channels_per_connection) {
@@ -312,12 +376,92 @@ requests_subscribe(struct worker *w, uint32_t slot, const char *name, size_t len
 		channel = channels_take(w, name, len);
 	if (channel == CHANNEL_NONE)
 		return -ENOBUFS;
-	if (channel_state(&w->table.channels[channel]) == CHANNEL_LIVE)
-		return subscribe_live(w, slot, channel, since, id, id_len);
-	return subscribe_later(w, slot, channel, since, id, id_len);
+	request.channel = channel;
+	if (since != NULL) {
+		size_t n = since->epoch_len;
+
+		if (n >= sizeof(request.since_epoch))
+			n = sizeof(request.since_epoch) - 1;
+		memcpy(request.since_epoch, since->epoch, n);
+		request.since_offset = since->offset;
+		request.has_since = 1;
+	}
+	return request_begin(w, slot, &request, id, id_len);
 }
 
-/* Answer the slot's requests for a channel: it is live now, or err says why not. */
+int
+requests_history(struct worker *w, uint32_t slot, const char *name, size_t len,
+    uint32_t limit, uint64_t before, const char *id, size_t id_len)
+{
+	struct wait request = {
+	    .kind = WAIT_HISTORY,
+	    .cookie = limit,
+	    .since_offset = before,
+	    .channel = namemap_get(&w->channels->names, name, len),
+	};
+
+	if (request.channel == NAMEMAP_NONE) {
+		if (ring_feed_down(w->ring) != 0)
+			return -ENOTCONN; /* nobody could tell where it lies */
+		request.channel = channels_take(w, name, len);
+	}
+	if (request.channel == CHANNEL_NONE)
+		return -ENOBUFS;
+	return request_begin(w, slot, &request, id, id_len);
+}
+
+/* Answer a waiting request, whose walk is over unless err says why it was in vain. */
+static void
+wait_answer(
+    struct worker *w, uint32_t slot, arena_ref *at, const struct walk *walk, int err)
+{
+	struct slot *s = worker_slot(w, slot);
+	const struct wait *wait = arena_at(w->arena, *at);
+	struct wait request = *wait;
+	char id[UINT8_MAX];
+	size_t id_len = wait->id_len < sizeof(id) ? wait->id_len : sizeof(id);
+	uint32_t corked = out_cork(w, slot);
+	uint8_t before = slot_surgery_begin(s);
+	int r = err;
+
+	memcpy(id, wait->id, id_len);
+	wait_unlink(w, at);
+	if (r == 0)
+		r = answer_walked(w, slot, &request, walk, id, id_len);
+	if (r < 0) {
+		size_t len;
+		const char *name = channels_name(w, request.channel, &len);
+
+		session_refused(w, slot, id, id_len, name, len, r);
+	}
+	slot_surgery_end(s, before);
+	out_uncork(w, slot, corked);
+}
+
+void
+requests_walked(
+    struct worker *w, uint32_t slot, arena_ref wait, const struct walk *walk)
+{
+	arena_ref *at = &worker_slot(w, slot)->wait;
+
+	while (*at != 0 && *at != wait)
+		at = &((struct wait *)arena_at(w->arena, *at))->next;
+	if (*at != 0)
+		wait_answer(w, slot, at, walk, 0);
+}
+
+/* Whether a wait is one for this channel that is to end with err, or 0. */
+static bool
+wait_matches(const struct wait *wait, uint32_t channel, int err)
+{
+	if (wait->kind == WAIT_PUBLISH || wait->channel != channel)
+		return false;
+	/* To unsubscribe ends those to subscribe alone, whatever they wait for. */
+	return err == -ECANCELED ? wait->kind == WAIT_SUBSCRIBE : !wait->walks;
+}
+
+/* Answer the slot's requests for a channel: it is live now, or err says why not. One
+ * with a long walk goes on to wait for that. */
 static void
 answer_waits(struct worker *w, uint32_t slot, uint32_t channel, int err)
 {
@@ -327,30 +471,24 @@ answer_waits(struct worker *w, uint32_t slot, uint32_t channel, int err)
 
 	while (*at != 0) {
 		struct wait *wait = arena_at(w->arena, *at);
-		struct since since = {
-		    wait->since_epoch, strlen(wait->since_epoch), wait->since_offset};
-		char id[UINT8_MAX];
-		size_t id_len = wait->id_len < sizeof(id) ? wait->id_len : sizeof(id);
-		uint8_t before;
+		unsigned steps = HISTORY_STEPS;
+		struct walk walk;
 		int r = err;
 
-		if (wait->kind != WAIT_SUBSCRIBE || wait->channel != channel) {
+		if (!wait_matches(wait, channel, err)) {
 			at = &wait->next;
 			continue;
 		}
-		memcpy(id, wait->id, id_len);
-		before = slot_surgery_begin(s);
-		wait_unlink(w, at);
-		if (r == 0)
-			r = subscribe_live(w, slot, channel,
-			    wait->has_since ? &since : NULL, id, id_len);
-		if (r < 0) {
-			size_t len;
-			const char *name = channels_name(w, channel, &len);
-
-			session_refused(w, slot, id, id_len, name, len, r);
+		if (err == 0) {
+			requests_walk(w, slot, wait, &walk);
+			if (!walk_on(w, &walk, &steps))
+				r = history_wait(w, slot, *at, &walk);
+			if (wait->walks) {
+				at = &wait->next;
+				continue;
+			}
 		}
-		slot_surgery_end(s, before);
+		wait_answer(w, slot, at, &walk, r);
 		at = &s->wait; /* an answer may have closed it, and freed the list */
 	}
 	out_uncork(w, slot, corked);
@@ -383,13 +521,15 @@ requests_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t l
 
 	if (channel == NAMEMAP_NONE)
 		return -ENOENT;
-	if (slot_sub(w, s, channel) == NULL) {
-		if (!waits_for(w, s, channel))
-			return -ENOENT;
+	if (waits_for(w, s, channel)) {
 		answer_waits(w, slot, channel, -ECANCELED);
-		channels_unlist(w, channel, slot);
-		return 0;
+		if (slot_sub(w, s, channel) == NULL) {
+			channels_unlist(w, channel, slot);
+			return 0;
+		}
 	}
+	if (slot_sub(w, s, channel) == NULL)
+		return -ENOENT;
 	r = out_detach(w, slot);
 	if (r < 0)
 		return r;
@@ -410,7 +550,7 @@ requests_leave(struct worker *w, uint32_t slot)
 	while (s->wait != 0) {
 		const struct wait *wait = arena_at(w->arena, s->wait);
 
-		if (wait->kind == WAIT_SUBSCRIBE)
+		if (wait->kind != WAIT_PUBLISH)
 			channels_unlist(w, wait->channel, slot);
 		wait_unlink(w, &s->wait);
 	}
@@ -447,17 +587,16 @@ requests_publish(struct worker *w, uint32_t slot, const char *name, size_t len,
 	    .channel_len = len,
 	    .data = data,
 	    .data_len = data_len};
-	struct wait *wait;
-	arena_ref *at;
+	struct wait request = {.kind = WAIT_PUBLISH, .cookie = next_cookie(w)};
+	arena_ref *at, ref = wait_add(w, s, &request, id, id_len);
 	int r;
 
-	wait = wait_add(w, s, WAIT_PUBLISH, id, id_len);
-	if (wait == NULL)
+	if (ref == 0)
 		return -ENOBUFS;
-	wait->cookie = u.cookie = next_cookie(w);
+	u.cookie = request.cookie;
 	r = channels_ask(w, &u);
 	if (r < 0) {
-		for (at = &s->wait; arena_at(w->arena, *at) != wait;)
+		for (at = &s->wait; *at != ref;)
 			at = &((struct wait *)arena_at(w->arena, *at))->next;
 		wait_unlink(w, at);
 		return r;

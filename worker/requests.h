@@ -5,6 +5,7 @@
 #ifndef WSCAST_WORKER_REQUESTS_H
 #define WSCAST_WORKER_REQUESTS_H
 
+#include "worker/history.h"
 #include "worker/worker.h"
 
 static inline struct sub *
@@ -16,7 +17,7 @@ slot_subs(const struct worker *w, struct slot *s)
 /* The slot's subscription to a channel, or NULL. Kept in rising order of channels. */
 struct sub *slot_sub(const struct worker *w, const struct slot *s, uint32_t channel);
 
-/* What a subscriber said it has had. epoch NULL: it did not say. */
+/* What a subscriber said it has had. */
 struct since {
 	const char *epoch;
 	size_t epoch_len;
@@ -41,6 +42,17 @@ int requests_subscribe(struct worker *w, uint32_t slot, const char *name, size_t
     const struct since *since, const char *id, size_t id_len)
     __attribute__((warn_unused_result));
 
+/*
+ * The last messages of a channel, `limit` of them, before the offset `before` (0: up to
+ * now). Subscribed or not; session_history() tells, or session_refused().
+ *
+ * Returns as requests_subscribe() does; -ENOTCONN when the feed is down and the channel
+ * not known here.
+ */
+int requests_history(struct worker *w, uint32_t slot, const char *name, size_t len,
+    uint32_t limit, uint64_t before, const char *id, size_t id_len)
+    __attribute__((warn_unused_result));
+
 /* Returns 0, or -ENOENT when it was not subscribed. What was published but not begun
  * to be sent is no longer sent. */
 int requests_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
@@ -63,6 +75,15 @@ int requests_publish(struct worker *w, uint32_t slot, const char *name, size_t l
 
 /* Answer all who wait for a channel: it is live (0), or -errno. */
 void requests_answer(struct worker *w, uint32_t channel, int err);
+
+/* ---- for history.c ---- */
+
+/* What is to be walked for a request of a live channel. */
+void requests_walk(
+    struct worker *w, uint32_t slot, const struct wait *request, struct walk *ret_walk);
+/* The walk for a waiting request is over, and holds: answer it. */
+void requests_walked(
+    struct worker *w, uint32_t slot, arena_ref wait, const struct walk *walk);
 
 /* A RING_ACK for this worker. */
 void requests_ack(struct worker *w, const struct ring_desc *desc);

@@ -27,6 +27,7 @@
 #include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/handshake.h"
+#include "worker/history.h"
 #include "worker/limits.h"
 #include "worker/reader.h"
 #include "worker/sandbox.h"
@@ -230,14 +231,15 @@ is_over(const struct serve *s)
 static void
 serve_loop(struct serve *s)
 {
-	bool more = false;
+	bool more;
 
 	s->awake = true;
 	while (!is_over(s)) {
 		if (s->awake)
 			s->awake = fanout_turn(&s->w) == FANOUT_MORE;
+		more = history_turn(&s->w);
 		if (s->mode == MODE_STOP)
-			more = say_goodbyes(s);
+			more = say_goodbyes(s) || more;
 		page_beat(s->w.page, (uint64_t)s->w.tick * TICK_MS);
 		(void)ev_run(s->w.loop, s->awake || more ? EVRUN_NOWAIT : EVRUN_ONCE);
 	}
@@ -410,6 +412,8 @@ make_parts(struct worker *w)
 		r = channels_new(w, &w->channels);
 	if (r == 0)
 		r = side_new(w, &w->side);
+	if (r == 0)
+		r = history_new(w, &w->history);
 	if (r == 0)
 		r = fanout_new(w, &w->fanout);
 	if (r == 0)

@@ -139,6 +139,14 @@ session_published(
 }
 
 void
+session_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
+    const struct slice *messages, size_t nmessages, uint64_t offset)
+{
+	if (worker_slot(w, slot)->proto == PROTO_V1 && id_len > 0)
+		session_v1_history(w, slot, id, id_len, messages, nmessages, offset);
+}
+
+void
 session_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to)
 {

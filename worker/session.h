@@ -5,6 +5,7 @@
 #define WSCAST_WORKER_SESSION_H
 
 #include "proto/frame.h"
+#include "proto/slice.h"
 #include "worker/worker.h"
 
 /* One whole message; buf is valid during the call only. */
@@ -41,6 +42,11 @@ void session_refused(struct worker *w, uint32_t slot, const char *id, size_t id_
 void session_published(
     struct worker *w, uint32_t slot, const char *id, size_t id_len, int err);
 
+/* The last messages of a channel, oldest first: payloads of DIALECT_V1's frames.
+ * offset: of its newest. */
+void session_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
+    const struct slice *messages, size_t nmessages, uint64_t offset);
+
 /* Messages of a channel cannot be had any more: offsets from to to, UINT64_MAX when
  * the last of them is not known. Told where the protocol has words for it. */
 void session_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
@@ -67,6 +73,8 @@ void session_v1_subscribed(struct worker *w, uint32_t slot, const char *id,
     size_t id_len, const struct sub_result *res);
 void session_v1_error(
     struct worker *w, uint32_t slot, const char *id, size_t id_len, int err);
+void session_v1_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
+    const struct slice *messages, size_t nmessages, uint64_t offset);
 void session_v1_ok(struct worker *w, uint32_t slot, const char *id, size_t id_len);
 void session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to);

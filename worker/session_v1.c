@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "proto/v1.h"
 #include "worker/client.h"
@@ -49,6 +50,7 @@ static const struct {
     {ENOMEM, V1_LIMIT, "the server has no room for it now"},
     {ENOTCONN, V1_FEED_DOWN, "the feed is down"},
     {ENOENT, V1_NOT_FOUND, "not subscribed"},
+    {ENODATA, V1_FORBIDDEN, "the channel's rule keeps no history"},
 };
 
 void
@@ -116,6 +118,21 @@ session_v1_subscribed(struct worker *w, uint32_t slot, const char *id, size_t id
 }
 
 void
+session_v1_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
+    const struct slice *messages, size_t nmessages, uint64_t offset)
+{
+	size_t len;
+	char *frame = v1_history((struct slice){id, id_len}, messages, nmessages,
+	    ring_epoch(w->ring), offset, &len);
+
+	if (frame == NULL)
+		session_v1_error(w, slot, id, id_len, -ENOMEM);
+	else
+		send_frame(w, slot, frame, len);
+	free(frame);
+}
+
+void
 session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to)
 {
@@ -159,6 +176,22 @@ do_subscribe(struct worker *w, uint32_t slot, const struct v1_command *c)
 }
 
 static void
+do_history(struct worker *w, uint32_t slot, const struct v1_command *c)
+{
+	int r = -EACCES;
+
+	if (identity_may_subscribe(w, slot, c->channel, c->channel_len))
+		r = -ENODATA;
+	if (r == -ENODATA &&
+	    settings_rule(w->settings, c->channel, c->channel_len)->history)
+		r = requests_history(w, slot, c->channel, c->channel_len,
+		    c->limit != 0 ? c->limit : V1_HISTORY_DEFAULT, c->before, c->id.p,
+		    c->id.len);
+	if (r < 0)
+		answer(w, slot, c, r);
+}
+
+static void
 do_publish(struct worker *w, uint32_t slot, const struct v1_command *c)
 {
 	int r = session_may_publish(w, slot, c->channel, c->channel_len, c->data.len);
@@ -188,7 +221,7 @@ execute(struct worker *w, uint32_t slot, const struct v1_command *c)
 		answer(w, slot, c, 0);
 		break;
 	case V1_HISTORY:
-		not_available(w, slot, c, "history is not available on this server");
+		do_history(w, slot, c);
 		break;
 	case V1_PRESENCE:
 		not_available(w, slot, c, "presence is not available on this server");

@@ -13,6 +13,7 @@
  *   fanout.c    records of the ring to the subscribers' sockets
  *   out.c       one connection's output: ring positions and private frames
  *   side.c      frames that the ring has not
+ *   history.c   a channel's past: recovery, and the last messages
  *   uring.c     many sends in one system call
  *   rates.c     how fast it publishes, by rule
  *   limits.c    how much a client, an address and all together may take
@@ -39,6 +40,7 @@ struct acceptor;
 struct channels;
 struct clients;
 struct fanout;
+struct history;
 struct limits;
 struct readers;
 struct side;
@@ -78,6 +80,7 @@ struct worker {
 	struct channels *channels;
 	struct fanout *fanout;
 	struct side *side;
+	struct history *history;
 	struct uring *uring; /* NULL: by send(2) */
 	char *demo;          /* handshake.c: the page served at /, or NULL */
 	size_t demo_len;
