@@ -639,6 +639,21 @@ check_sizes(struct loader *l)
 }
 
 static void
+check_streams(struct loader *l)
+{
+	unsigned n = l->s->stream[0] != '\0';
+
+	for (const char *p = l->s->stream; *p != '\0'; p++)
+		n += *p == ' ';
+	if (n == 0 && l->s->source == FEED_STREAM)
+		fault_at(l, mark_of(l, "feed", "stream"),
+		    "stream: with source = stream it must name one, at least");
+	if (n > SETTINGS_STREAMS_MAX)
+		fault_at(l, mark_of(l, "feed", "stream"),
+		    "stream: there can be no more than %u", SETTINGS_STREAMS_MAX);
+}
+
+static void
 check_feed(struct loader *l)
 {
 	const struct settings *s = l->s;
@@ -666,10 +681,7 @@ static void
 check_all(struct loader *l)
 {
 	check_feed(l);
-	if (l->s->source == FEED_STREAM)
-		fault_at(l, mark_of(l, "feed", "source"),
-		    "source: this version cannot read a stream; write pubsub or "
-		    "embedded");
+	check_streams(l);
 	check_sizes(l);
 }
 

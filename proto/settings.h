@@ -17,6 +17,7 @@
 
 #define SETTINGS_LISTENERS_MAX 16
 #define SETTINGS_FAULTS_MAX 100
+#define SETTINGS_STREAMS_MAX 16
 
 struct listen_address {
 	char text[128]; /* as written */
@@ -55,6 +56,7 @@ struct settings {
 	bool sandbox; /* serving processes may only ask the kernel for what they need */
 	char *admin_listen;
 	char *control_socket;
+	char *state_directory;
 	uint32_t max_connections, max_connections_per_ip;
 	uint32_t max_handshakes_per_second, max_handshakes_per_second_per_ip;
 	char *origins, *trusted_proxies; /* lists, separated by one blank */
@@ -71,7 +73,9 @@ struct settings {
 	uint32_t ring_size; /* bytes, a power of two */
 	/* [feed] */
 	enum feed_source source;
-	char *redis, *prefix, *stream, *interest;
+	char *redis, *prefix, *interest;
+	char *stream;           /* keys, separated by one blank */
+	uint32_t stream_maxlen; /* entries; 0 = any number */
 	char *redis_password_file, *redis_ca, *redis_certificate, *redis_key; /* "" */
 	uint32_t probe_interval_ms, publish_timeout_ms;
 	/* [compression] */

@@ -49,6 +49,12 @@ check_socket(const char *text)
 }
 
 static const char *
+check_directory(const char *text)
+{
+	return text[0] == '/' ? NULL : "write an absolute path";
+}
+
+static const char *
 check_network(const char *text)
 {
 	struct network n;
@@ -129,6 +135,12 @@ const struct setting settings_table[] = {
 	.fallback = "/run/wscast/control.sock",
 	.check = check_socket,
 	IN_SETTINGS(control_socket)},
+    {.section = "server",
+	.key = "state_directory",
+	.type = SETTING_STRING,
+	.fallback = "/var/lib/wscast",
+	.check = check_directory,
+	IN_SETTINGS(state_directory)},
     {.section = "server",
 	.key = "max_connections",
 	.type = SETTING_NUMBER,
@@ -303,9 +315,15 @@ const struct setting settings_table[] = {
 	IN_SETTINGS(prefix)},
     {.section = "feed",
 	.key = "stream",
-	.type = SETTING_STRING,
+	.type = SETTING_LIST,
 	.fallback = "wscast:stream",
 	IN_SETTINGS(stream)},
+    {.section = "feed",
+	.key = "stream_maxlen",
+	.type = SETTING_NUMBER,
+	.max = 1000000000,
+	.fallback = "100000",
+	IN_SETTINGS(stream_maxlen)},
     {.section = "feed",
 	.key = "interest",
 	.type = SETTING_STRING,

@@ -219,7 +219,7 @@ command_published(struct ctl_client *c, int err)
 	/* With Redis between, only it knows which offset the message will have. */
 	idx = registry_find(
 	    s->registry, json_string_value(channel), json_string_length(channel));
-	if (s->feed->ops->complete && idx != UINT32_MAX)
+	if (s->feed->ops->at_once && idx != UINT32_MAX)
 		(void)json_object_set_new(ok, "offset",
 		    json_integer(
 			(json_int_t)directory_offset(ring_directory(s->ring), idx)));

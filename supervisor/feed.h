@@ -4,6 +4,7 @@
  *
  *   feed_embedded.c   no Redis: what is published here is all there is
  *   feed_pubsub.c     Redis pub/sub, over two connections (redis_link.c)
+ *   feed_stream.c     Redis streams, over two such
  *
  * A feed publishes what it receives by publisher_message(), tells the registry what it
  * delivers (registry_confirmed()), and stops reading while the publisher is blocked.
@@ -50,7 +51,7 @@ struct feed_env {
 };
 
 struct feed_status {
-	const char *source; /* "embedded", "pubsub" */
+	const char *source; /* "embedded", "pubsub", "stream" */
 	bool connected;
 	uint64_t down_since_ms; /* CLOCK_REALTIME, 0 = up */
 	uint32_t lag_ms;        /* round trip of the last probe */
@@ -59,6 +60,8 @@ struct feed_status {
 	const char *breaker; /* for what is published: closed, open, half_open */
 	uint64_t breaker_opened;
 	const char *why; /* why it is down, for people; never NULL */
+	/* Of a stream: entries that are none, that came again, that nobody wanted. */
+	uint64_t malformed, repeated, passed_over;
 };
 
 struct feed;
@@ -71,7 +74,8 @@ struct feed_ops {
 	void (*resume)(struct feed *f);
 	void (*status)(const struct feed *f, struct feed_status *ret);
 	void (*free)(struct feed *f);
-	bool complete;
+	bool complete; /* as of struct registry_feed */
+	bool at_once;  /* what was taken is in the ring: its offset is known */
 };
 
 struct feed {
@@ -84,6 +88,8 @@ int feed_embedded_new(const struct feed_env *env, struct feed **ret_feed)
 /* Returns 0, -EINVAL (logged) when the address is none, -ENOMEM. A Redis that is away
  * is no error: the feed is down until it comes. */
 int feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
+    __attribute__((warn_unused_result));
+int feed_stream_new(const struct feed_env *env, struct feed **ret_feed)
     __attribute__((warn_unused_result));
 
 /* Deliver a channel / no longer: the index is the registry's. */

@@ -58,6 +58,7 @@ static const struct feed_ops embedded_ops = {
     .status = on_embedded_status,
     .free = on_embedded_free,
     .complete = true,
+    .at_once = true,
 };
 
 int

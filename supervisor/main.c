@@ -11,6 +11,7 @@
  *   publisher.c       writes the ring
  *   registry.c        the channels, and who is interested in each
  *   feed_embedded.c   the feed: none but ourselves, or
+ *   feed_stream.c     Redis streams, or
  *   feed_pubsub.c     Redis pub/sub (feed_state.c, redis_commands.c), over links
  *                     (redis_link.c) to whichever server is the right one
  *                     (redis_target.c), each a connection (redis_conn.c, redis_tls.c,

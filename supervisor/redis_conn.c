@@ -15,8 +15,8 @@
 #include "supervisor/redis_conn.h"
 #include "supervisor/redis_tls.h"
 
-#define READ_SIZE (64u << 10) /* bytes in one turn */
-#define ELEMENTS_MAX 16384    /* of an array in a reply: a cluster has as many slots */
+#define READ_SIZE (64u << 10)   /* bytes in one turn */
+#define ELEMENTS_MAX (1u << 20) /* of an array in a reply: as many as of a command */
 #define PASSWORD_MAX 512
 
 static void connect_next(struct redis_conn *c);
@@ -232,8 +232,9 @@ static redisReplyObjectFunctions hiredis_functions;
 static void *
 on_create_array(const redisReadTask *task, int elements)
 {
-	return elements > ELEMENTS_MAX ? NULL
-				       : hiredis_functions.createArray(task, elements);
+	return elements < 0 || (unsigned)elements > ELEMENTS_MAX
+		   ? NULL
+		   : hiredis_functions.createArray(task, elements);
 }
 
 static redisReader *

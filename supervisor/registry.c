@@ -544,6 +544,25 @@ registry_lost(struct registry *r)
 	}
 }
 
+void
+registry_gap(struct registry *r, uint32_t channel)
+{
+	struct entry *e = &r->entries[channel];
+
+	if (e->live)
+		write_gap(r, channel);
+	else
+		e->gap = true;
+}
+
+void
+registry_gap_all(struct registry *r)
+{
+	for (uint32_t i = 0; i < r->len; i++)
+		if (r->entries[i].used)
+			registry_gap(r, i);
+}
+
 bool
 registry_wanted(const struct registry *r, uint32_t channel)
 {

@@ -35,7 +35,8 @@ struct registry_feed {
 	void (*drop)(void *owner, uint32_t channel);
 	/* A channel became live, or was refused: for tails that wait; may be NULL. */
 	void (*on_live)(void *owner, uint32_t channel, int err);
-	/* Whatever is published passes through our ring: nothing can be missed. */
+	/* What is published to a channel that has an entry is missed by no means,
+	 * whether anybody wants it or not. */
 	bool complete;
 };
 
@@ -80,6 +81,10 @@ int registry_take(struct registry *r, const char *name, size_t len,
 void registry_confirmed(struct registry *r, uint32_t channel, int err);
 /* The feed lost its link: no channel is live. */
 void registry_lost(struct registry *r);
+/* Something was lost, nobody knows how much: of one channel / of any. A gap is written
+ * where the channel is live, and else once it is. */
+void registry_gap(struct registry *r, uint32_t channel);
+void registry_gap_all(struct registry *r);
 bool registry_wanted(const struct registry *r, uint32_t channel);
 bool registry_live(const struct registry *r, uint32_t channel);
 /* The next wanted channel at or after *cursor, which is moved behind it; false: none.

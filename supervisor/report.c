@@ -137,6 +137,11 @@ feed_object(const struct supervisor *s)
 	    "lag_ms", (int)feed.lag_ms, "reconnects", integer(feed.reconnects),
 	    "down_seconds_total", (double)feed.down_ms / 1000., "breaker", feed.breaker,
 	    "breaker_opened", integer(feed.breaker_opened));
+	if (s->settings->source == FEED_STREAM)
+		(void)json_object_set_new(o, "entries",
+		    json_pack("{s:o, s:o, s:o}", "malformed", integer(feed.malformed),
+			"repeated", integer(feed.repeated), "passed_over",
+			integer(feed.passed_over)));
 	if (!feed.connected)
 		(void)json_object_set_new(o, "error", json_string(feed.why));
 	return o;

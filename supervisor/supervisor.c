@@ -366,8 +366,12 @@ feed_make(struct supervisor *s)
 	    .on_link = on_feed_link,
 	    .owner = s,
 	};
-	int r = s->settings->source == FEED_PUBSUB ? feed_pubsub_new(&env, &s->feed)
-						   : feed_embedded_new(&env, &s->feed);
+	static int (*const makers[])(const struct feed_env *, struct feed **) = {
+	    [FEED_EMBEDDED] = feed_embedded_new,
+	    [FEED_PUBSUB] = feed_pubsub_new,
+	    [FEED_STREAM] = feed_stream_new,
+	};
+	int r = makers[s->settings->source](&env, &s->feed);
 
 	if (r < 0) {
 		log_error(r, "cannot make the feed");

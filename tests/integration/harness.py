@@ -200,11 +200,17 @@ def wait_exit(pid, timeout=None):
 
 
 class Redis:
-    """redis-server on a free port; its directory goes with it."""
+    """redis-server on a free port; its directory goes with it.
 
-    def __init__(self, password=None, port=None):
+    durable  what it acknowledged is on the disk: start() finds it again after stop()
+    args     more words of its command line
+    """
+
+    def __init__(self, password=None, port=None, durable=False, args=()):
         self.port = port or free_port()
         self.password = password
+        self.durable = durable
+        self.args = list(args)
         self.dir = tempfile.mkdtemp(prefix="wscast-redis-")
         self.proc = None
         self.start()
@@ -216,8 +222,9 @@ class Redis:
 
     def start(self):
         args = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1",
-                "--save", "", "--appendonly", "no", "--dir", self.dir,
-                "--client-output-buffer-limit", "pubsub", "0", "0", "0"]
+                "--save", "", "--dir", self.dir,
+                "--appendonly", "yes" if self.durable else "no", "--appendfsync", "always",
+                "--client-output-buffer-limit", "pubsub", "0", "0", "0"] + self.args
         if self.password:
             args += ["--requirepass", self.password]
         self.proc = subprocess.Popen(args, stdout=subprocess.PIPE,
@@ -366,7 +373,7 @@ class Daemon:
     """wscastd, started from a settings file of its own.
 
     settings  sections over the defaults below; None as a value leaves a key out
-    redis     a Redis: source = pubsub with its address
+    redis     a Redis: source = pubsub (or what settings say) with its address
     stderr    where the log goes in place of `lines` (a file): no log to wait for then
     wrap      words before the program's path: setpriv, prlimit
     extra     words behind it
@@ -384,7 +391,8 @@ class Daemon:
         self.conf = os.path.join(self.dir, "wscast.conf")
         merged = {
             "server": {"listen": "127.0.0.1:%d" % self.port, "workers": workers,
-                       "admin_listen": "", "control_socket": self.control},
+                       "admin_listen": "", "control_socket": self.control,
+                       "state_directory": self.dir},
             "limits": {"ping_interval": "1h", "pong_timeout": "1h", "write_timeout": "10m"},
             "feed": {"source": "embedded"},
         }

@@ -283,8 +283,10 @@ test_settings_each_fault_says_what_to_do(void **state)
 	    {"[server]\ndemo = \xff", "settings:2: demo: it is not UTF-8"},
 	    {"[server]\ndemo = a\x01",
 		"settings:2: demo: it holds a control character"},
-	    {"[feed]\nsource = stream", "settings:2: source: this version cannot read "
-					"a stream; write pubsub or embedded"},
+	    {"[feed]\nsource = stream\nstream =",
+		"settings:3: stream: with source = stream it must name one, at least"},
+	    {"[feed]\nstream = 1 2 3 4 5 6 7 8 9 a b c d e f g h",
+		"settings:2: stream: there can be no more than 16"},
 	    {"[feed]\ninterest = a*",
 		"settings:2: interest: this version knows only `dynamic`, no patterns"},
 	    {"[feed]\nredis = http://x",
