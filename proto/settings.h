@@ -65,6 +65,8 @@ struct settings {
 	/* [limits] */
 	uint32_t max_message_size, message_rate;
 	uint32_t message_burst; /* 0 = as many as message_rate */
+	uint32_t byte_rate;
+	uint32_t byte_burst; /* 0 = as many as byte_rate */
 	uint32_t channels_per_connection;
 	uint32_t handshake_timeout_ms, ping_interval_ms, pong_timeout_ms,
 	    write_timeout_ms;

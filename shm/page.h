@@ -52,7 +52,8 @@
 	X(limited_address, "connections refused by max_connections_per_ip")            \
 	X(limited_handshakes, "handshakes refused by max_handshakes_per_second")       \
 	X(limited_knocks, "handshakes refused by max_handshakes_per_second_per_ip")    \
-	X(limited_rate, "messages refused by message_rate or the rate of a rule")      \
+	X(limited_rate,                                                                \
+	    "messages refused by message_rate, byte_rate or a rule's rate")            \
 	X(limited_size, "messages refused by max_message_size")                        \
 	X(limited_channels, "subscriptions refused by channels_per_connection")        \
 	X(limited_private, "times that a client let too much wait that is its own")

@@ -43,11 +43,11 @@ struct limits {
 
 /* ---- rates ---- */
 
-bool
-limits_rate(uint32_t tick, uint32_t *at, uint32_t cost, uint32_t burst)
+/* Whether the bucket, of this room, takes one more event. */
+static bool
+take(uint32_t tick, uint32_t *at, uint64_t cost, uint64_t room)
 {
 	uint32_t now = tick * TICK_MS * (LIMITS_SECOND / 1000);
-	uint64_t room = (uint64_t)cost * burst;
 	int32_t ahead = (int32_t)(*at - now);
 
 	if (room > INT32_MAX / 2)
@@ -60,8 +60,26 @@ limits_rate(uint32_t tick, uint32_t *at, uint32_t cost, uint32_t burst)
 		ahead = 0;
 	if ((uint64_t)ahead + cost > room)
 		return false;
-	*at = now + (uint32_t)ahead + cost;
+	*at = now + (uint32_t)ahead + (uint32_t)cost;
 	return true;
+}
+
+bool
+limits_rate(uint32_t tick, uint32_t *at, uint32_t cost, uint32_t burst)
+{
+	return take(tick, at, cost, (uint64_t)cost * burst);
+}
+
+bool
+limits_bytes(uint32_t tick, uint32_t *at, uint32_t rate, uint32_t burst, size_t len)
+{
+	uint64_t room = (uint64_t)burst * LIMITS_SECOND / rate;
+	uint64_t cost = ((uint64_t)len * LIMITS_SECOND + rate / 2) / rate;
+
+	if (room > INT32_MAX / 2)
+		room = INT32_MAX / 2;
+	/* What never fits would never pass: it takes all there is. */
+	return take(tick, at, cost < room ? cost : room, room);
 }
 
 bool

@@ -69,6 +69,11 @@ bool limits_knock(const struct worker *w, const struct slot *s);
  */
 bool limits_rate(uint32_t tick, uint32_t *at, uint32_t cost, uint32_t burst);
 
+/* The same for len bytes, of which `rate` a second are allowed and `burst` (at least 1)
+ * at once; more than that at once pass when the bucket is empty. */
+bool limits_bytes(
+    uint32_t tick, uint32_t *at, uint32_t rate, uint32_t burst, size_t len);
+
 /* Whether such a bucket is empty now. */
 bool limits_rate_empty(uint32_t tick, uint32_t at);
 

@@ -66,19 +66,38 @@ session_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms)
 		session_v1_bye(w, slot, code, retry_ms);
 }
 
-/*
- * Whether a message is within limits.message_rate. One that is not is answered where
- * the protocol has a word for it; where there is no such word, it is the end.
- */
+/* Whether a message is within limits.message_rate and limits.byte_rate. If not,
+ * ret_rate and ret_burst are those of warn(). */
+static bool
+fits(struct worker *w, struct slot *s, size_t len, uint32_t *ret_rate,
+    uint32_t *ret_burst)
+{
+	const struct settings *set = w->settings;
+	uint32_t rate = set->message_rate;
+	uint32_t burst = set->message_burst != 0 ? set->message_burst : rate;
+	uint32_t bytes = set->byte_rate;
+	uint32_t byte_burst = set->byte_burst != 0 ? set->byte_burst : bytes;
+
+	*ret_rate = rate;
+	*ret_burst = burst;
+	if (rate != 0 &&
+	    !limits_rate(w->tick, &s->message_at, limits_cost(rate), burst))
+		return false;
+	*ret_rate = 1; /* whoever takes no notice is not one who counts messages */
+	*ret_burst = WARNINGS_MIN;
+	return bytes == 0 ||
+	       limits_bytes(w->tick, &s->bytes_at, bytes, byte_burst, len);
+}
+
+/* A message that is not within the limits is answered where the protocol has a word for
+ * it; where there is no such word, it is the end. */
 static bool
 within_rate(struct worker *w, uint32_t slot, const uint8_t *buf, size_t len)
 {
 	struct slot *s = worker_slot(w, slot);
-	uint32_t rate = w->settings->message_rate, burst = w->settings->message_burst;
+	uint32_t rate, burst;
 
-	if (burst == 0)
-		burst = rate;
-	if (rate == 0 || limits_rate(w->tick, &s->message_at, limits_cost(rate), burst))
+	if (fits(w, s, len, &rate, &burst))
 		return true;
 	page_add(w->page, PAGE_limited_rate, 1);
 	if (s->proto != PROTO_V1)

@@ -236,6 +236,30 @@ class Limits(Case):
 
         run(go())
 
+    def test_limit_byte_rate_v1_is_told_then_closed(self):
+        """Bytes count, however few messages they come in; a successor goes on counting."""
+        d = self.daemon({"limits": {"byte_rate": 1000, "byte_burst": 60000},
+                         "channel *": {"publish": "anyone"}}, workers=1)
+        data = "x" * 29000
+
+        async def go():
+            v1 = await V1.open(d)
+            await v1.ok(publish="news", data=data)
+            pid = d.workers()[0]["pid"]
+            os.kill(pid, signal.SIGKILL)
+            d.wait_serving(but=(pid,))
+            await v1.ok(publish="news", data=data)
+            answer = await v1.ask(publish="news", data=data)
+            self.assertEqual(answer["error"]["code"], "rate_limited")
+            try:
+                for n in range(40):
+                    await v1.send(id=n, publish="news", data=data)
+            except Exception:  # closed meanwhile
+                pass
+            self.assertEqual(await close_code(v1.ws), 4429)
+
+        run(go())
+
     def test_limit_message_rate_survives_adoption(self):
         """Who has used up its messages has not got them back from a successor."""
         d = self.daemon({"limits": {"message_rate": 1, "message_burst": 60}}, workers=1)

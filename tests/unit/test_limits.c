@@ -152,6 +152,42 @@ test_limits_rate_allows_burst_then_rate(void **state)
 	assert_in_range(n, 119, 122);
 }
 
+/* 1000 bytes a second, 5000 at once, in messages of any size. */
+static void
+test_limits_bytes_allow_burst_then_rate(void **state)
+{
+	static const size_t sizes[] = {1, 7, 100, 999};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint32_t tick = 1000, at = 0;
+		size_t sent = 0;
+
+		while (limits_bytes(tick, &at, 1000, 5000, sizes[i]))
+			sent += sizes[i];
+		assert_in_range(sent, 5000 - sizes[i], 5100 + sizes[i]);
+		for (sent = 0; tick < 1100; tick++)
+			while (limits_bytes(tick, &at, 1000, 5000, sizes[i]))
+				sent += sizes[i];
+		assert_in_range(sent, 10000 - sizes[i] - 200, 10000 + sizes[i] + 200);
+	}
+}
+
+static void
+test_limits_bytes_large_message_takes_all(void **state)
+{
+	uint32_t tick = 1000, at = 0;
+
+	assert_true(limits_bytes(tick, &at, 1000, 5000, 1 << 20));
+	assert_false(limits_bytes(tick + 20, &at, 1000, 5000, 1 << 20));
+	assert_false(limits_bytes(tick + 20, &at, 1000, 5000, 3000));
+	assert_true(limits_bytes(tick + 20, &at, 1000, 5000, 2000));
+	assert_true(limits_bytes(tick + 70, &at, 1000, 5000, UINT32_MAX));
+	/* A bound that no word holds is still one. */
+	at = 0;
+	assert_true(limits_bytes(tick, &at, 1, 1u << 30, 64u << 20));
+	assert_false(limits_bytes(tick, &at, 1, 1u << 30, 64u << 20));
+}
+
 static void
 test_limits_rate_forgets_over_any_idle_time(void **state)
 {
@@ -278,6 +314,8 @@ main(void)
 	    cmocka_unit_test(test_limits_address_of_a_proxy_or_socket_is_free),
 	    cmocka_unit_test(test_limits_address_counts_hold_under_churn),
 	    cmocka_unit_test(test_limits_rate_allows_burst_then_rate),
+	    cmocka_unit_test(test_limits_bytes_allow_burst_then_rate),
+	    cmocka_unit_test(test_limits_bytes_large_message_takes_all),
 	    cmocka_unit_test(test_limits_rate_forgets_over_any_idle_time),
 	    cmocka_unit_test(test_limits_handshakes_are_a_share_of_the_hosts),
 	    cmocka_unit_test(test_limits_knock_allows_rate_for_each_address),
