@@ -466,7 +466,24 @@ v1_gap(struct slice channel, uint64_t from, uint64_t to, char *out)
 
 	add(&t, "{\"gap\":{\"channel\":");
 	add_string(&t, channel);
-	add(&t, ",\"from\":%" PRIu64 ",\"to\":%" PRIu64 "}}", from, to);
+	add(&t, ",\"from\":%" PRIu64 ",\"to\":", from);
+	if (to == UINT64_MAX)
+		add(&t, "null}}");
+	else
+		add(&t, "%" PRIu64 "}}", to);
+	return frame_end(&t, out);
+}
+
+size_t
+v1_unsubscribed(struct slice channel, enum v1_code code, const char *message, char *out)
+{
+	struct text t = frame_begin(out);
+
+	add(&t, "{\"unsubscribed\":{\"channel\":");
+	add_string(&t, channel);
+	add(&t, ",\"code\":\"%s\",\"message\":", v1_code_name(code));
+	add_string(&t, (struct slice){message, strlen(message)});
+	add(&t, "}}");
 	return frame_end(&t, out);
 }
 

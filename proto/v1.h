@@ -103,7 +103,12 @@ size_t v1_subscribed(struct slice id, const struct v1_subscribed *s, char *out);
 /* message: cut to what fits; broken UTF-8 in it becomes '?'. */
 size_t v1_error(struct slice id, enum v1_code code, const char *message, char *out);
 
-/* The messages from..to of a channel cannot be had any more. */
+/* A subscription was ended by the server. message: short, of ours. */
+size_t v1_unsubscribed(
+    struct slice channel, enum v1_code code, const char *message, char *out);
+
+/* The messages from..to of a channel cannot be had any more; UINT64_MAX: nobody knows
+ * how many came behind `from`. */
 size_t v1_gap(struct slice channel, uint64_t from, uint64_t to, char *out);
 
 /* The server will close: reconnect, after retry_ms. */

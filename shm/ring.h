@@ -46,6 +46,8 @@ enum ring_type {
 	RING_SETTINGS = 5, /* generation `offset` of the settings holds from here on */
 	RING_DRAIN = 6,    /* close clients over `offset` ms; 0 = stop draining */
 	RING_GAP = 7,      /* what `channel` lost: offsets `offset` to `arg` */
+	RING_REVOKED = 8,  /* the feed may not deliver `channel` any more: errno in
+			    * `offset`; no worker has an interest in it from here on */
 };
 
 /*

@@ -191,7 +191,9 @@ struct table_header {
 	_Atomic uint32_t slots_used; /* all at or above were never used */
 	_Atomic uint32_t channels_used;
 	_Atomic uint32_t cookie; /* last given out */
-	uint32_t spare[23];
+	uint32_t told_slot;   /* RING_GAP: the last that was told of it, or SLOT_NONE */
+	uint64_t told_number; /* ... of the record with this number */
+	uint32_t spare[20];
 };
 _Static_assert(sizeof(struct table_header) == 128, "two cache lines");
 

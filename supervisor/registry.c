@@ -510,6 +510,15 @@ put_aside(struct registry *r, uint32_t idx)
 	    r, e->nworkers > 0 || e->tails > 0 ? LIST_REFUSED : LIST_RETIRED, idx);
 }
 
+/* The feed may not: for those who were served before, too. */
+static void
+revoke(struct registry *r, uint32_t idx, int err)
+{
+	write_record(r, idx, RING_REVOKED, 0, (uint64_t)-err, 0);
+	for (unsigned i = 0; i < r->nworkers; i++)
+		drop_worker(r, idx, i);
+}
+
 void
 registry_confirmed(struct registry *r, uint32_t channel, int err)
 {
@@ -527,6 +536,8 @@ registry_confirmed(struct registry *r, uint32_t channel, int err)
 		e->gap = false;
 	}
 	answer_all(r, channel, err);
+	if (err == -EACCES && e->nworkers > 0)
+		revoke(r, channel, err);
 	if (r->feed->on_live != NULL)
 		r->feed->on_live(r->owner, channel, err);
 	if (err < 0)

@@ -77,7 +77,8 @@ int registry_take(struct registry *r, const char *name, size_t len,
 /* ---- the feed's side ---- */
 
 /* The feed delivers the channel from here on (0), or cannot (-errno): then whoever
- * waits is told, and for those who have subscribers from before it is asked again. */
+ * waits is told, and for those who have subscribers from before it is asked again; but
+ * for -EACCES: who may not hear a channel is told so, and forgotten (RING_REVOKED). */
 void registry_confirmed(struct registry *r, uint32_t channel, int err);
 /* The feed lost its link: no channel is live. */
 void registry_lost(struct registry *r);

@@ -10,6 +10,7 @@
 #include "worker/channels.h"
 #include "worker/fanout.h"
 #include "worker/history.h"
+#include "worker/out.h"
 #include "worker/requests.h"
 #include "worker/session.h"
 
@@ -471,32 +472,76 @@ on_refused(struct worker *w, const struct ring_desc *desc)
 		channel_release(w, channel);
 }
 
-/* What a channel lost is told to its subscribers, between what came before and what
- * comes after. */
-static void
-on_gap(struct worker *w, const struct ring_desc *desc)
+/* What a channel lost is told to its subscribers, between what came before it and what
+ * comes after, to each once: whom a predecessor has told, the table says. */
+void
+channels_gap_begin(
+    struct worker *w, uint32_t channel, uint64_t number, uint32_t *ret_after)
+{
+	struct table_header *h = w->table.header;
+
+	w->channels->chan[channel].newest =
+	    0; /* the gap has an offset, but is no message */
+	if (h->told_number != number) {
+		h->told_slot = SLOT_NONE;
+		atomic_signal_fence(memory_order_seq_cst);
+		h->told_number = number;
+	}
+	*ret_after = h->told_slot;
+}
+
+void
+channels_gap_tell(struct worker *w, uint32_t slot, uint64_t number, uint32_t channel)
+{
+	const struct ring_desc *desc = ring_at(w->ring, number);
+	struct slot *s = worker_slot(w, slot);
+	size_t len;
+	const char *name = channels_name(w, channel, &len);
+	const struct sub *sub;
+	uint32_t corked;
+	uint8_t before;
+
+	sub = slot_sub(w, s, channel);
+	/* Who came meanwhile begins to count behind it. */
+	if (sub == NULL || out_cursor(w, slot) > number ||
+	    (out_lagging(w, slot) && (int32_t)(sub->from - (uint32_t)number) > 0))
+		return;
+	corked = out_cork(w, slot);
+	before = slot_surgery_begin(s);
+	w->table.header->told_slot = slot;
+	session_gap(w, slot, name, len, desc->offset, desc->arg);
+	slot_surgery_end(s, before);
+	out_uncork(w, slot, corked);
+}
+
+bool
+channels_revoked(struct worker *w, const struct ring_desc *desc, unsigned *budget)
 {
 	uint32_t channel = channels_of(w, desc->channel);
 	struct chan *ch;
-	const char *name;
-	size_t len;
 
 	if (channel == CHANNEL_NONE)
-		return;
+		return true;
 	ch = &w->channels->chan[channel];
-	ch->newest = 0; /* the gap has an offset, but is no message */
-	name = channels_name(w, channel, &len);
-	for (uint32_t i = ch->nslots; i-- > 0;)
-		if (i < ch->nslots)
-			session_gap(
-			    w, ch->slots[i], name, len, desc->offset, desc->arg);
+	for (; ch->nslots > 0 && *budget > 0; (*budget)--)
+		requests_revoke(w, ch->slots[0], channel, -(int)desc->offset);
+	if (ch->nslots > 0)
+		return false;
+	history_refuse(w, channel, -(int)desc->offset);
+	/* The supervisor has forgotten us: who comes next must be asked for anew. */
+	w->channels->by_directory[desc->channel] = CHANNEL_NONE;
+	channel_set_state(&w->table.channels[channel], CHANNEL_WANTED);
+	if (ch->held == 0)
+		channel_release(w, channel);
+	else if (ask_want(w, channel) < 0) /* until those who held it have let go */
+		log_warning(
+		    -ENOBUFS, "worker %u: a channel is not asked for", w->index);
+	return true;
 }
 
 void
 channels_record(struct worker *w, uint64_t number, const struct ring_desc *desc)
 {
-	if (desc->type == RING_GAP)
-		on_gap(w, desc);
 	if (desc->worker != w->index)
 		return;
 	if (desc->type == RING_SUBSCRIBED)

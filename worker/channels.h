@@ -49,6 +49,16 @@ void channels_turn(struct worker *w);
 /* A control record that concerns channels or waiting requests. */
 void channels_record(struct worker *w, uint64_t number, const struct ring_desc *desc);
 
+/* A RING_GAP, in slices: where to go on (behind this slot), and each subscriber. */
+void channels_gap_begin(
+    struct worker *w, uint32_t channel, uint64_t number, uint32_t *ret_after);
+void channels_gap_tell(
+    struct worker *w, uint32_t slot, uint64_t number, uint32_t channel);
+
+/* A RING_REVOKED: its subscribers are told, *budget of them at most. Returns false when
+ * there are more. */
+bool channels_revoked(struct worker *w, const struct ring_desc *desc, unsigned *budget);
+
 /* The channel of a record, or CHANNEL_NONE when nobody here is subscribed. */
 static inline uint32_t
 channels_of(const struct worker *w, uint32_t directory)

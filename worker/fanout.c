@@ -351,17 +351,46 @@ subscriber_after(const struct chan *ch, uint32_t slot)
 	return lo;
 }
 
-/*
- * Pass the record w->done on to its channel's subscribers, at most *budget of them.
- * Returns false when there are more.
- */
+/* What is done for a subscriber of the record w->done. */
+typedef void subscriber_turn(
+    struct worker *w, uint32_t slot, uint64_t number, uint32_t channel);
+
+/* Give each subscriber behind f->middle_slot its turn, at most *budget of them. Returns
+ * false when there are more. */
+static bool
+each_subscriber(
+    struct worker *w, uint32_t channel, unsigned *budget, subscriber_turn *turn)
+{
+	struct fanout *f = w->fanout;
+	const struct chan *ch = &w->channels->chan[channel];
+	uint32_t i = subscriber_after(ch, f->middle_slot);
+
+	while (i<ch->nslots && * budget> 0) {
+		uint32_t slot = ch->slots[i];
+
+		if (i + PREFETCH < ch->nslots)
+			__builtin_prefetch(worker_slot(w, ch->slots[i + PREFETCH]));
+		f->middle_slot = slot;
+		turn(w, slot, w->done, channel);
+		(*budget)--;
+		/* Closing it may have taken it, and others, out of the list. */
+		if (i < ch->nslots && ch->slots[i] == slot)
+			i++;
+		else
+			i = subscriber_after(ch, slot);
+	}
+	return i >= ch->nslots;
+}
+
+/* Pass the record w->done on to its channel's subscribers. Returns false when it is to
+ * be continued. */
 static bool
 pass_on(struct worker *w, uint32_t channel, unsigned *budget)
 {
 	struct fanout *f = w->fanout;
 	struct chan *ch = &w->channels->chan[channel];
 	const struct ring_desc *desc = ring_at(w->ring, w->done);
-	uint32_t i = subscriber_after(ch, f->middle_slot);
+	bool all;
 
 	if (!f->in_middle) {
 		ch->offset = desc->offset;
@@ -373,27 +402,24 @@ pass_on(struct worker *w, uint32_t channel, unsigned *budget)
 		f->pass_min = fanout_limit(w);
 		ch->joined = false;
 	}
-	while (i<ch->nslots && * budget> 0) {
-		uint32_t slot = ch->slots[i];
-
-		if (i + PREFETCH < ch->nslots)
-			__builtin_prefetch(worker_slot(w, ch->slots[i + PREFETCH]));
-		f->middle_slot = slot;
-		deliver(w, slot, w->done, channel);
-		(*budget)--;
-		/* Closing it may have taken it, and others, out of the list. */
-		if (i < ch->nslots && ch->slots[i] == slot)
-			i++;
-		else
-			i = subscriber_after(ch, slot);
-	}
+	all = each_subscriber(w, channel, budget, deliver);
 	if (w->uring != NULL)
 		flush_uring(w);
-	if (i < ch->nslots)
-		return false;
-	if (!ch->joined)
+	if (all && !ch->joined)
 		ch->served = f->pass_min;
-	return true;
+	return all;
+}
+
+/* Tell the subscribers of a gap. Returns false when it is to be continued. */
+static bool
+pass_gap(struct worker *w, uint32_t channel, unsigned *budget)
+{
+	struct fanout *f = w->fanout;
+
+	if (!f->in_middle)
+		channels_gap_begin(w, channel, w->done, &f->middle_slot);
+	f->in_middle = true;
+	return each_subscriber(w, channel, budget, channels_gap_tell);
 }
 
 /* ---- the floor ---- */
@@ -486,15 +512,19 @@ static bool
 handle(struct worker *w, unsigned *budget)
 {
 	const struct ring_desc *desc = ring_at(w->ring, w->done);
+	uint32_t channel = channels_of(w, desc->channel);
+	bool all = true;
 
-	if (desc->type == RING_MESSAGE) {
-		uint32_t channel = channels_of(w, desc->channel);
-
-		if (channel != CHANNEL_NONE && !pass_on(w, channel, budget))
-			return false;
-	} else {
+	if (desc->type == RING_MESSAGE)
+		all = channel == CHANNEL_NONE || pass_on(w, channel, budget);
+	else if (desc->type == RING_GAP)
+		all = channel == CHANNEL_NONE || pass_gap(w, channel, budget);
+	else if (desc->type == RING_REVOKED)
+		all = channels_revoked(w, desc, budget);
+	else
 		channels_record(w, w->done, desc);
-	}
+	if (!all)
+		return false;
 	w->fanout->in_middle = false;
 	w->fanout->middle_slot = SLOT_NONE;
 	w->done++;

@@ -153,6 +153,14 @@ history_forget(struct worker *w, arena_ref wait)
 			k->wait = 0;
 }
 
+void
+history_refuse(struct worker *w, uint32_t channel, int err)
+{
+	for (struct walker *k = w->history->first; k != NULL; k = k->next)
+		if (k->channel == channel && k->wait != 0)
+			requests_walked(w, k->slot, k->wait, &k->walk, err);
+}
+
 /* A slice for the first of the row. Returns whether it is done with. */
 static bool
 walker_step(struct worker *w, struct walker *k, unsigned *steps)
@@ -169,7 +177,7 @@ walker_step(struct worker *w, struct walker *k, unsigned *steps)
 	if (!walk_on(w, &k->walk, steps))
 		return false;
 	if (walk_holds(w, &k->walk)) {
-		requests_walked(w, k->slot, k->wait, &k->walk);
+		requests_walked(w, k->slot, k->wait, &k->walk, 0);
 		return true;
 	}
 	/* The ring came round while we walked: what is nearest to its end may go next.

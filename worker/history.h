@@ -55,6 +55,9 @@ int history_wait(struct worker *w, uint32_t slot, arena_ref wait,
 /* The wait goes, unanswered or not. */
 void history_forget(struct worker *w, arena_ref wait);
 
+/* Whoever waits for a walk of this channel is refused. */
+void history_refuse(struct worker *w, uint32_t channel, int err);
+
 /* Once a turn: a slice of what waits. Returns whether there is more. */
 bool history_turn(struct worker *w);
 

@@ -5,6 +5,7 @@
 #include "proto/uplink.h"
 #include "shm/directory.h"
 #include "worker/channels.h"
+#include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/history.h"
 #include "worker/out.h"
@@ -440,14 +441,14 @@ wait_answer(
 
 void
 requests_walked(
-    struct worker *w, uint32_t slot, arena_ref wait, const struct walk *walk)
+    struct worker *w, uint32_t slot, arena_ref wait, const struct walk *walk, int err)
 {
 	arena_ref *at = &worker_slot(w, slot)->wait;
 
 	while (*at != 0 && *at != wait)
 		at = &((struct wait *)arena_at(w->arena, *at))->next;
 	if (*at != 0)
-		wait_answer(w, slot, at, walk, 0);
+		wait_answer(w, slot, at, walk, err);
 }
 
 /* Whether a wait is one for this channel that is to end with err, or 0. */
@@ -537,6 +538,28 @@ requests_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t l
 	sub_del(w, slot, channel);
 	slot_surgery_end(s, before);
 	return 0;
+}
+
+void
+requests_revoke(struct worker *w, uint32_t slot, uint32_t channel, int err)
+{
+	struct slot *s = worker_slot(w, slot);
+	uint32_t corked = out_cork(w, slot);
+	size_t len;
+	const char *name = channels_name(w, channel, &len);
+	uint8_t before;
+
+	if (slot_sub(w, s, channel) == NULL) {
+		channels_unlist(w, channel, slot); /* only waited to be */
+	} else if (out_detach(w, slot) < 0) {
+		client_close(w, slot, CLIENT_END_SERVER);
+	} else {
+		before = slot_surgery_begin(s);
+		sub_del(w, slot, channel);
+		session_unsubscribed(w, slot, name, len, err);
+		slot_surgery_end(s, before);
+	}
+	out_uncork(w, slot, corked);
 }
 
 void

@@ -58,6 +58,9 @@ int requests_history(struct worker *w, uint32_t slot, const char *name, size_t l
 int requests_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
     __attribute__((warn_unused_result));
 
+/* The feed may not deliver a channel any more: end the subscription, and say so. */
+void requests_revoke(struct worker *w, uint32_t slot, uint32_t channel, int err);
+
 /* The connection goes: end all its subscriptions and waiting requests. */
 void requests_leave(struct worker *w, uint32_t slot);
 
@@ -81,9 +84,10 @@ void requests_answer(struct worker *w, uint32_t channel, int err);
 /* What is to be walked for a request of a live channel. */
 void requests_walk(
     struct worker *w, uint32_t slot, const struct wait *request, struct walk *ret_walk);
-/* The walk for a waiting request is over, and holds: answer it. */
+/* The walk for a waiting request is over, and holds, or is of no use (-errno): answer
+ * it. */
 void requests_walked(
-    struct worker *w, uint32_t slot, arena_ref wait, const struct walk *walk);
+    struct worker *w, uint32_t slot, arena_ref wait, const struct walk *walk, int err);
 
 /* A RING_ACK for this worker. */
 void requests_ack(struct worker *w, const struct ring_desc *desc);

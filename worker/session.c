@@ -166,6 +166,16 @@ session_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
 }
 
 void
+session_unsubscribed(
+    struct worker *w, uint32_t slot, const char *channel, size_t len, int err)
+{
+	if (worker_slot(w, slot)->proto == PROTO_V1)
+		session_v1_unsubscribed(w, slot, channel, len, err);
+	else
+		session_raw_refused(w, slot, err);
+}
+
+void
 session_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to)
 {

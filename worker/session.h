@@ -47,6 +47,10 @@ void session_published(
 void session_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const struct slice *messages, size_t nmessages, uint64_t offset);
 
+/* The feed may not deliver a channel any more: the subscription is ended. */
+void session_unsubscribed(
+    struct worker *w, uint32_t slot, const char *channel, size_t len, int err);
+
 /* Messages of a channel cannot be had any more: offsets from to to, UINT64_MAX when
  * the last of them is not known. Told where the protocol has words for it. */
 void session_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
@@ -76,6 +80,8 @@ void session_v1_error(
 void session_v1_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const struct slice *messages, size_t nmessages, uint64_t offset);
 void session_v1_ok(struct worker *w, uint32_t slot, const char *id, size_t id_len);
+void session_v1_unsubscribed(
+    struct worker *w, uint32_t slot, const char *channel, size_t len, int err);
 void session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to);
 

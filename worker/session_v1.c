@@ -133,6 +133,18 @@ session_v1_history(struct worker *w, uint32_t slot, const char *id, size_t id_le
 }
 
 void
+session_v1_unsubscribed(
+    struct worker *w, uint32_t slot, const char *channel, size_t len, int err)
+{
+	char frame[V1_FRAME_MAX];
+
+	send_frame(w, slot, frame,
+	    v1_unsubscribed((struct slice){channel, len},
+		err == -EACCES ? V1_FORBIDDEN : V1_INTERNAL,
+		"the feed may not deliver this channel any more", frame));
+}
+
+void
 session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to)
 {

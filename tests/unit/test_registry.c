@@ -383,7 +383,7 @@ test_registry_refused_anew_keeps_its_index(void **state)
 	/* A successor that believes rightly is no news either. */
 	registry_want(f->reg, 1, "news", 4, 5, channel);
 	f->read_to = ring_head(f->ring);
-	registry_confirmed(f->reg, channel, -EACCES);
+	registry_confirmed(f->reg, channel, -EIO);
 	assert_record(f, RING_REFUSED, 2, 6);
 	assert_no_record(f);
 	pass_the_ring(f);
@@ -391,6 +391,34 @@ test_registry_refused_anew_keeps_its_index(void **state)
 	registry_tick(f->reg, 2001);
 	assert_int_equal(registry_take(f->reg, "other", 5, &other), 0);
 	assert_int_not_equal(other, channel);
+}
+
+/* Redis forbids what it allowed before: who waits is refused, who was served is told, and
+ * nobody is left to ask for. */
+static void
+test_registry_forbidden_anew_is_revoked(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t channel;
+
+	want(f, 1, "news", 5);
+	channel = find(f, "news");
+	registry_confirmed(f->reg, channel, 0);
+	registry_lost(f->reg);
+	want(f, 2, "news", 6);
+	f->read_to = ring_head(f->ring);
+	registry_confirmed(f->reg, channel, -EACCES);
+	assert_record(f, RING_REFUSED, 2, 6);
+	assert_int_equal(ring_at(f->ring, f->read_to)->offset, EACCES);
+	assert_record(f, RING_REVOKED, 0, 0);
+	assert_int_equal(registry_workers(f->reg, channel), 0);
+	registry_tick(f->reg, 100000);
+	assert_int_equal(f->wants, 1);
+	/* Whoever asks again is told what passed meanwhile is not known. */
+	want(f, 1, "news", 7);
+	registry_confirmed(f->reg, channel, 0);
+	assert_record(f, RING_GAP, 0, UINT64_MAX);
+	assert_record(f, RING_SUBSCRIBED, 1, 7);
 }
 
 static void
@@ -403,7 +431,7 @@ test_registry_refused_anew_is_asked_for_again(void **state)
 	channel = find(f, "news");
 	registry_confirmed(f->reg, channel, 0);
 	registry_lost(f->reg);
-	registry_confirmed(f->reg, channel, -EACCES);
+	registry_confirmed(f->reg, channel, -EIO);
 	f->read_to = ring_head(f->ring);
 	assert_int_equal(f->wants, 1);
 	registry_tick(f->reg, 100000);
@@ -412,7 +440,7 @@ test_registry_refused_anew_is_asked_for_again(void **state)
 	assert_record(f, RING_GAP, 0, UINT64_MAX);
 	/* And not when nobody is left. */
 	registry_lost(f->reg);
-	registry_confirmed(f->reg, channel, -EACCES);
+	registry_confirmed(f->reg, channel, -EIO);
 	leave(f, 1, "news");
 	registry_tick(f->reg, 200000);
 	assert_int_equal(f->wants, 2);
@@ -510,6 +538,7 @@ main(void)
 	    T(test_registry_freed_index_is_given_again),
 	    T(test_registry_lost_link_leaves_a_gap),
 	    T(test_registry_refused_anew_keeps_its_index),
+	    T(test_registry_forbidden_anew_is_revoked),
 	    T(test_registry_refused_anew_is_asked_for_again),
 	    T(test_registry_lost_before_it_was_live_leaves_none),
 	    T(test_registry_dropped_and_wanted_again_leaves_a_gap),

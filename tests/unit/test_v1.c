@@ -267,6 +267,12 @@ test_v1_frames_small(void **state)
 	    "{\"error\":{\"code\":\"internal\",\"message\":\"a\\\"?\"}}");
 	assert_frame(out, v1_gap((struct slice){"a\"", 2}, 18, 41, out),
 	    "{\"gap\":{\"channel\":\"a\\\"\",\"from\":18,\"to\":41}}");
+	assert_frame(out, v1_gap((struct slice){"a", 1}, 18, UINT64_MAX, out),
+	    "{\"gap\":{\"channel\":\"a\",\"from\":18,\"to\":null}}");
+	assert_frame(out,
+	    v1_unsubscribed((struct slice){"a", 1}, V1_FORBIDDEN, "no", out),
+	    "{\"unsubscribed\":{\"channel\":\"a\",\"code\":\"forbidden\","
+	    "\"message\":\"no\"}}");
 	assert_frame(
 	    out, v1_bye(1012, 500, out), "{\"bye\":{\"code\":1012,\"retry_ms\":500}}");
 }
