@@ -146,10 +146,37 @@ too_long(const struct inbound *in, bool deflated, uint64_t len)
 
 /* Judge a frame by its head: 0, or the code to close with. */
 static uint16_t
+head_code(
+    const struct inbound *in, bool masked, unsigned rsv, unsigned op, uint64_t len)
+{
+	bool first = op == OPCODE_TEXT || op == OPCODE_BINARY;
+	bool rsv1_ok = first && in->deflated_max > 0;
+
+	if (!masked || (rsv & ~(rsv1_ok ? WSLAY_RSV1_BIT : WSLAY_RSV_NONE)))
+		return WSLAY_CODE_PROTOCOL_ERROR;
+	switch (op) {
+	case OPCODE_CLOSE:
+	case OPCODE_PING:
+	case OPCODE_PONG:
+		return 0;
+	case OPCODE_TEXT:
+	case OPCODE_BINARY:
+	case OPCODE_CONTINUATION:
+		if (first == in->in_message)
+			return WSLAY_CODE_PROTOCOL_ERROR;
+		return too_long(in, first ? rsv != WSLAY_RSV_NONE : in->deflated, len)
+			   ? TOO_LONG
+			   : 0;
+	default:
+		return WSLAY_CODE_PROTOCOL_ERROR;
+	}
+}
+
+/* Returns 0, or the code to close with. */
+static uint16_t
 frame_begin(struct inbound *in, const struct wslay_frame_iocb *f)
 {
-	bool first = f->opcode == OPCODE_TEXT || f->opcode == OPCODE_BINARY;
-	bool rsv1_ok = first && in->deflated_max > 0;
+	uint16_t code = head_code(in, f->mask, f->rsv, f->opcode, f->payload_length);
 
 	in->in_frame = true;
 	in->fin = f->fin;
@@ -157,31 +184,18 @@ frame_begin(struct inbound *in, const struct wslay_frame_iocb *f)
 	in->frame_left = f->payload_length;
 	in->accounted += head_len(f->payload_length);
 	in->head_len = 0;
-	if (!f->mask || (f->rsv & ~(rsv1_ok ? WSLAY_RSV1_BIT : WSLAY_RSV_NONE)))
-		return WSLAY_CODE_PROTOCOL_ERROR;
-	switch (in->frame_op) {
-	case OPCODE_CLOSE:
-	case OPCODE_PING:
-	case OPCODE_PONG:
+	if (code != 0)
+		return code;
+	if (is_control(in->frame_op)) {
 		in->control_len = 0;
 		return 0;
-	case OPCODE_TEXT:
-	case OPCODE_BINARY:
-	case OPCODE_CONTINUATION:
-		if (first == in->in_message)
-			return WSLAY_CODE_PROTOCOL_ERROR;
-		break;
-	default:
-		return WSLAY_CODE_PROTOCOL_ERROR;
 	}
-	if (first) {
+	if (in->frame_op != OPCODE_CONTINUATION) {
 		in->op = in->frame_op;
 		in->deflated = f->rsv != WSLAY_RSV_NONE;
 		in->len = 0;
 		in->utf8 = (struct utf8_check){0};
 	}
-	if (too_long(in, in->deflated, f->payload_length))
-		return TOO_LONG;
 	in->in_message = true;
 	return 0;
 }
@@ -200,24 +214,23 @@ note_head(struct inbound *in)
 }
 
 /*
- * Whether the next frame says that it will be too long. wslay tells of a frame with the
- * first byte of its payload only, and a client that never sends one would be waited
- * for.
+ * What is wrong with the next frame once its length is known, or 0. wslay tells of a
+ * frame with the first byte of its payload only, and a client that says it will send
+ * too much, and never does, would be waited for. So all that its head is judged by is
+ * judged here: which code a client gets must not depend on how its bytes were cut.
  */
-static bool
-head_too_long(const struct inbound *in)
+static uint16_t
+next_head_code(const struct inbound *in)
 {
 	const uint8_t *h = in->head;
 	size_t ext = in->head_len < 2 ? 0 : (h[1] & 0x7f) == 126 ? 2 : 8;
-	bool deflated =
-	    in->in_message ? in->deflated : in->deflated_max > 0 && (h[0] & 0x40);
 	uint64_t n = 0;
 
 	if (in->head_len < 2 || (h[1] & 0x7f) < 126 || in->head_len < 2 + ext)
-		return false;
+		return 0;
 	for (size_t i = 0; i < ext; i++)
 		n = n << 8 | h[2 + i];
-	return too_long(in, deflated, n);
+	return head_code(in, h[1] & 0x80, h[0] >> 4 & 7, h[0] & 0xf, n);
 }
 
 /* ---- payloads ---- */
@@ -326,14 +339,16 @@ frame_end(struct inbound *in, struct inbound_item *item)
 enum inbound_event
 inbound_next(struct inbound *in, struct inbound_item *ret_item)
 {
+	uint16_t code;
+
 	if (in->told)
 		message_forget(in);
 	for (;;) {
 		struct wslay_frame_iocb f = {0};
 		ssize_t n = wslay_frame_recv(in->ctx, &f);
 		enum inbound_event event;
-		uint16_t code = 0;
 
+		code = 0;
 		if (n == WSLAY_ERR_WANT_READ)
 			break;
 		if (n < 0)
@@ -351,5 +366,6 @@ inbound_next(struct inbound *in, struct inbound_item *ret_item)
 			return event;
 	}
 	note_head(in);
-	return head_too_long(in) ? broken(ret_item, TOO_LONG) : INBOUND_MORE;
+	code = next_head_code(in);
+	return code != 0 ? broken(ret_item, code) : INBOUND_MORE;
 }
