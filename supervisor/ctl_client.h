@@ -14,6 +14,7 @@
 #include "proto/control.h"
 #include "supervisor/ctlsock.h"
 #include "supervisor/outbuf.h"
+#include "supervisor/unix_file.h"
 
 #define CTL_CLIENTS_MAX 64
 #define CTL_CLIENTS_RESERVED 8 /* of them for root and our own user */
@@ -57,11 +58,8 @@ struct ctl_client {
 
 struct ctlsock {
 	struct supervisor *s;
-	char *path;
 	int fd;
-	gid_t group; /* whose members may change things */
-	dev_t dev;   /* of the file, to remove no one else's */
-	ino_t ino;
+	struct unix_file file; /* its group's members may change things */
 	uint64_t last_number;
 	struct ctl_client *clients[CTL_CLIENTS_MAX];
 	unsigned nclients;

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "proto/journal.h"
@@ -27,65 +25,25 @@
 
 /* ---- the file ---- */
 
-/* Whether the name is free; a socket that nobody answers on is removed. */
-static int
-path_free(const struct sockaddr_un *sa)
-{
-	struct stat st;
-	int fd, r = 0;
-
-	if (lstat(sa->sun_path, &st) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -ENOTSOCK;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 ||
-	    errno == EAGAIN)
-		r = -EADDRINUSE; /* EAGAIN: its backlog is full, so somebody has it */
-	else if (errno != ECONNREFUSED || (unlink(sa->sun_path) < 0 && errno != ENOENT))
-		r = -errno;
-	(void)close(fd);
-	return r;
-}
-
 /* The group may fail to be given: then ours stays, and serves as well. */
-static void
-give_to_group(const char *path)
+static int
+listen_at(const char *path, int *ret_fd, struct unix_file *ret_file)
 {
 	const struct group *g = getgrnam(GROUP);
+	int r = unix_file_bind(
+	    path, 0660, g != NULL ? g->gr_gid : (gid_t)-1, ret_fd, ret_file);
 
-	if (g != NULL && chown(path, (uid_t)-1, g->gr_gid) < 0)
+	if (r == -EPERM) {
 		log_info("%s: cannot be given to group %s: %s", path, GROUP,
-		    strerror(errno));
-}
-
-static int
-bind_path(const struct sockaddr_un *sa, int *ret_fd, struct stat *ret_st)
-{
-	mode_t mask;
-	int r = path_free(sa), fd;
-
-	if (r < 0)
-		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	mask = umask(0117); /* 0660, from the first moment */
-	r = bind(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 ? -errno : 0;
-	(void)umask(mask);
-	if (r == 0) {
-		give_to_group(sa->sun_path);
-		if (listen(fd, CTL_CLIENTS_MAX) < 0 || lstat(sa->sun_path, ret_st) < 0)
-			r = -errno;
+		    strerror(EPERM));
+		r = unix_file_bind(path, 0660, (gid_t)-1, ret_fd, ret_file);
 	}
-	if (r < 0) {
-		(void)close(fd);
-		return r;
+	if (r == 0 && listen(*ret_fd, CTL_CLIENTS_MAX) < 0) {
+		r = -errno;
+		unix_file_remove(ret_file);
+		(void)close(*ret_fd);
 	}
-	*ret_fd = fd;
-	return 0;
+	return r;
 }
 
 static void
@@ -117,31 +75,18 @@ static void on_accept(struct ev_loop *loop, ev_io *io, int revents);
 int
 ctlsock_open(struct supervisor *s, const char *path, struct ctlsock **ret_sock)
 {
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	struct ctlsock *c;
-	struct stat st = {0};
+	struct ctlsock *c = calloc(1, sizeof(*c));
 	int r;
 
-	if (strlen(path) >= sizeof(sa.sun_path)) {
-		log_fault(path, -ENAMETOOLONG);
-		return -ENAMETOOLONG;
-	}
-	(void)snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
-	c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return -ENOMEM;
 	c->s = s;
-	c->path = strdup(path);
-	r = c->path == NULL ? -ENOMEM : bind_path(&sa, &c->fd, &st);
+	r = listen_at(path, &c->fd, &c->file);
 	if (r < 0) {
 		log_fault(path, r);
-		free(c->path);
 		free(c);
 		return r;
 	}
-	c->group = st.st_gid;
-	c->dev = st.st_dev;
-	c->ino = st.st_ino;
 	ev_io_init(&c->accept_io, on_accept, c->fd, EV_READ);
 	ev_io_start(s->loop, &c->accept_io);
 	*ret_sock = c;
@@ -165,17 +110,13 @@ client_free(struct ctl_client *c)
 void
 ctlsock_close(struct ctlsock *c)
 {
-	struct stat st;
-
 	if (c == NULL)
 		return;
 	for (unsigned i = 0; i < c->nclients; i++)
 		client_free(c->clients[i]);
 	ev_io_stop(c->s->loop, &c->accept_io);
 	(void)close(c->fd);
-	if (lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
-		(void)unlink(c->path);
-	free(c->path);
+	unix_file_remove(&c->file);
 	free(c);
 }
 
@@ -370,7 +311,7 @@ look_at_peer(const struct ctlsock *sock, int fd, bool *ret_may_change, bool *ret
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return;
 	*ret_own = peer.uid == 0 || peer.uid == geteuid();
-	*ret_may_change = *ret_own || in_group(fd, peer.gid, sock->group);
+	*ret_may_change = *ret_own || in_group(fd, peer.gid, sock->file.gid);
 }
 
 static void
