@@ -18,13 +18,17 @@
 #define SETTINGS_LISTENERS_MAX 16
 #define SETTINGS_FAULTS_MAX 100
 #define SETTINGS_STREAMS_MAX 16
+#define LISTEN_MODE 0660 /* of a unix socket, unless mode= says otherwise */
 
 struct listen_address {
-	char text[128]; /* as written */
+	char text[192]; /* as written */
 	struct sockaddr_storage addr;
 	socklen_t addr_len;
 	bool proxy; /* proxy=v2: PROXY protocol v1 or v2 comes first */
 	bool tls;
+	/* a unix socket's file */
+	unsigned mode;
+	char group[33]; /* "": ours */
 };
 
 /* By io_uring where the kernel lets us, by io_uring or not at all, by send(2). */

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "proto/address.h"
 #include "proto/journal.h"
@@ -689,51 +690,132 @@ list_set(const struct setting *k, char **field, const char *text, char *why)
 	return r;
 }
 
-/* The options behind a listener's address. Those that ask for nothing are taken. */
-static const char *
-listen_option_fault(const char *word, size_t len)
+static bool
+option_is(const char *word, size_t len, const char *text)
 {
-	static const char *const harmless[] = {"proxy=no", "tls=no"};
+	return strlen(text) == len && memcmp(word, text, len) == 0;
+}
 
-	for (size_t i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++) {
-		if (strlen(harmless[i]) == len && memcmp(harmless[i], word, len) == 0)
-			return NULL;
+/* What follows NAME= in an option, or NULL when it is another. */
+static const char *
+option_value(const char *word, size_t len, const char *name, size_t *ret_len)
+{
+	size_t name_len = strlen(name);
+
+	if (len < name_len || memcmp(word, name, name_len) != 0)
+		return NULL;
+	*ret_len = len - name_len;
+	return word + name_len;
+}
+
+/* Three octal digits, or four of which the first is 0. */
+static bool
+mode_parse(const char *text, size_t len, unsigned *ret_mode)
+{
+	unsigned mode = 0;
+
+	if (len == 4 && text[0] == '0') {
+		text++;
+		len--;
 	}
+	if (len != 3)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] < '0' || text[i] > '7')
+			return false;
+		mode = mode * 8 + (unsigned)(text[i] - '0');
+	}
+	*ret_mode = mode;
+	return true;
+}
+
+/* The options that only the file of a unix socket has. */
+static const char *
+listen_file_option(struct listen_address *l, const char *word, size_t len)
+{
+	size_t value_len = 0;
+	const char *value = option_value(word, len, "mode=", &value_len);
+
+	if (value != NULL)
+		return mode_parse(value, value_len, &l->mode)
+			   ? NULL
+			   : "write mode= with three octal digits, like mode=0660";
+	value = option_value(word, len, "group=", &value_len);
+	if (value == NULL || value_len == 0 || value_len >= sizeof(l->group))
+		return "behind the address only the options proxy=, tls=, and for a "
+		       "unix socket mode= and group= can stand";
+	memcpy(l->group, value, value_len);
+	l->group[value_len] = '\0';
+	return NULL;
+}
+
+static const char *
+listen_option(struct listen_address *l, const char *word, size_t len)
+{
+	if (option_is(word, len, "proxy=v2") || option_is(word, len, "proxy=no")) {
+		l->proxy = word[6] == 'v';
+		return NULL;
+	}
+	if (option_is(word, len, "tls=no"))
+		return NULL;
 	if (len >= 4 && memcmp(word, "tls=", 4) == 0)
 		return "this version cannot serve TLS: put a TLS proxy in front and "
 		       "leave out tls=";
 	if (len >= 6 && memcmp(word, "proxy=", 6) == 0)
-		return "this version cannot read the PROXY protocol: leave out proxy=";
+		return "write proxy=v2, which takes the PROXY protocol's version 1, "
+		       "too, or proxy=no";
+	if (l->addr.ss_family == AF_UNIX)
+		return listen_file_option(l, word, len);
 	return "behind the address only the options proxy= and tls= can stand";
+}
+
+/* unix:PATH or an address and port. */
+static const char *
+listen_where(const char *word, size_t len, struct listen_address *l)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	const char *why = NULL;
+	size_t path_len = 0;
+	const char *path = option_value(word, len, "unix:", &path_len);
+
+	if (path == NULL)
+		return address_parse(word, len, &l->addr, &l->addr_len, &why) < 0
+			   ? why
+			   : NULL;
+	if (path_len < 2 || path[0] != '/' || path_len >= sizeof(un.sun_path))
+		return "write unix: and an absolute path of at most 107 bytes";
+	memcpy(un.sun_path, path, path_len);
+	memcpy(&l->addr, &un, sizeof(un));
+	l->addr_len = sizeof(un);
+	return NULL;
 }
 
 static const char *
 listen_fault(const struct settings *s, const char *text, struct listen_address *ret)
 {
-	const char *p = text, *word, *why = NULL;
+	const char *p = text, *word, *why;
 	size_t len = list_next(&p, &word);
 
 	if (text_fault(text) != NULL || strlen(text) >= sizeof(ret->text))
-		return "write ADDRESS:PORT and options, at most 127 bytes";
+		return "write ADDRESS:PORT or unix:PATH and options, at most 191 bytes";
 	if (s->nlisten == SETTINGS_LISTENERS_MAX)
 		return "there can be no more than 16 listeners";
 	memcpy(ret->text, text, strlen(text) + 1);
-	if (address_parse(word, len, &ret->addr, &ret->addr_len, &why) < 0)
-		return why;
-	for (unsigned i = 0; i < s->nlisten; i++) {
+	why = listen_where(word, len, ret);
+	for (unsigned i = 0; why == NULL && i < s->nlisten; i++) {
 		if (s->listen[i].addr_len == ret->addr_len &&
 		    memcmp(&s->listen[i].addr, &ret->addr, ret->addr_len) == 0)
-			return "this address is already listened on";
+			why = "this address is already listened on";
 	}
 	while (why == NULL && (len = list_next(&p, &word)) > 0)
-		why = listen_option_fault(word, len);
+		why = listen_option(ret, word, len);
 	return why;
 }
 
 static int
 listen_set(struct settings *s, const char *text, char *why)
 {
-	struct listen_address l = {.addr_len = 0};
+	struct listen_address l = {.mode = LISTEN_MODE};
 	const char *fault = listen_fault(s, text, &l);
 	char quoted[160];
 

@@ -17,7 +17,7 @@
 
 #include "shm/ring.h"
 
-#define PAGE_VERSION 4
+#define PAGE_VERSION 5
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
@@ -50,6 +50,7 @@
 	X(limited_descriptors, "connections refused for want of descriptors")          \
 	X(limited_memory, "connections refused for want of room in the arena")         \
 	X(limited_address, "connections refused by max_connections_per_ip")            \
+	X(refused_proxy, "connections without the PROXY header that is demanded")      \
 	X(limited_handshakes, "handshakes refused by max_handshakes_per_second")       \
 	X(limited_knocks, "handshakes refused by max_handshakes_per_second_per_ip")    \
 	X(limited_rate,                                                                \

@@ -57,6 +57,16 @@ enum slot_flag {
 	SLOT_DEAF = 1 << 6,         /* what the client sends is thrown away */
 };
 
+enum slot_mark {
+	SLOT_PROXY = 1 << 0, /* its PROXY header may still be in the kernel's buffer */
+	SLOT_PROXIED = 1 << 1, /* ... and what it says was noted */
+	SLOT_SERVING =
+	    1 << 2, /* while what comes before the first frame is looked at */
+	SLOT_SUSPECT = 1 << 3,   /* a process has died meanwhile */
+	SLOT_UNCOUNTED = 1 << 4, /* a unix socket: no kernel tells what it took */
+	SLOT_SENDING = 1 << 5,   /* ... while it is sent to, until that is noted */
+};
+
 /* One subscription. Records below `from` (mod 2^32) are not meant for it. */
 struct sub {
 	uint32_t channel; /* index into the channels below */
@@ -79,12 +89,13 @@ struct slot {
 	arena_ref out;         /* first private frame (struct out) */
 	uint32_t out_bytes;    /* bytes of private frames waiting */
 	uint16_t nsubs;
-	uint16_t subs_cap;   /* of the array in `subs`; 0 = sub0 is all there is */
-	struct sub sub0;     /* the subscription of those who have one */
-	arena_ref subs;      /* struct sub[subs_cap] when more than one was ever held */
-	uint32_t sent;       /* messages delivered */
-	arena_ref wait;      /* first request that waits for an answer (struct wait) */
-	uint32_t received;   /* messages */
+	uint8_t subs_log;  /* `subs` has room for 2^subs_log; 0: sub0 is all there is */
+	uint8_t marks;     /* enum slot_mark */
+	struct sub sub0;   /* the subscription of those who have one */
+	arena_ref subs;    /* struct sub[] when more than one was ever held */
+	uint32_t sent;     /* messages delivered */
+	arena_ref wait;    /* first request that waits for an answer (struct wait) */
+	uint32_t received; /* messages */
 	uint32_t limited_at; /* as message_at: when it was told of going too fast */
 	arena_ref identity;  /* struct identity, or 0: nobody is known */
 
@@ -259,6 +270,13 @@ slot_cursor(const struct slot *s, uint64_t near)
 	uint32_t low = (uint32_t)atomic_load_explicit(&s->pos, memory_order_relaxed);
 
 	return near + (uint64_t)(int64_t)(int32_t)(low - (uint32_t)near);
+}
+
+/* How many subscriptions the array in `subs` has room for; 0: there is none. */
+static inline uint32_t
+slot_subs_cap(const struct slot *s)
+{
+	return s->subs_log == 0 ? 0 : UINT32_C(1) << s->subs_log;
 }
 
 static inline uint8_t

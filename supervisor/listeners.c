@@ -1,6 +1,8 @@
 /* listeners.c - see listeners.h */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -96,6 +98,22 @@ log_fault(const char *text, int err)
 		    "in server.listen",
 		    text);
 		break;
+	case ENOTSOCK:
+		log_error(err,
+		    "cannot listen on %s: something else is there; remove it", text);
+		break;
+	case EPERM:
+		log_error(err,
+		    "cannot listen on %s: its file may not be given to that group; "
+		    "set one that wscastd's user is in",
+		    text);
+		break;
+	case ENOENT:
+		log_error(err, "cannot listen on %s: make its directory first", text);
+		break;
+	case ESRCH:
+		log_error(0, "cannot listen on %s: there is no such group", text);
+		break;
 	default:
 		log_error(err, "cannot listen on %s", text);
 	}
@@ -117,6 +135,43 @@ address_text(const struct sockaddr_storage *sa, char *out, size_t size)
 		(void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
 		(void)snprintf(out, size, "%s:%u", host, ntohs(in->sin_port));
 	}
+}
+
+/* Returns -ESRCH when there is no group of that name. */
+static int
+find_group(const char *name, gid_t *ret_gid)
+{
+	const struct group *g = getgrnam(name);
+
+	if (name[0] != '\0' && g == NULL)
+		return -ESRCH;
+	*ret_gid = name[0] != '\0' ? g->gr_gid : (gid_t)-1;
+	return 0;
+}
+
+static int
+open_unix(struct listeners *l, const struct settings *s, unsigned address)
+{
+	const struct listen_address *a = &s->listen[address];
+	const char *path = ((const struct sockaddr_un *)&a->addr)->sun_path;
+	int *fds = &l->fds[address * l->nworkers];
+	gid_t gid = (gid_t)-1;
+	int r = find_group(a->group, &gid);
+
+	if (r == 0)
+		r = unix_file_bind(path, a->mode, gid, &fds[0], &l->files[address]);
+	if (r == 0 && listen(fds[0], BACKLOG) < 0)
+		r = -errno;
+	for (unsigned w = 1; r == 0 && w < l->nworkers; w++) {
+		fds[w] = fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
+		r = fds[w] < 0 ? -errno : 0;
+	}
+	if (r < 0)
+		log_fault(a->text, r);
+	else
+		(void)snprintf(
+		    l->text[address], sizeof(l->text[address]), "unix:%s", path);
+	return r;
 }
 
 static int
@@ -156,7 +211,8 @@ listeners_open(const struct settings *s, unsigned nworkers, struct listeners *re
 
 	l.fds = calloc(n + 1, sizeof(*l.fds));
 	l.text = calloc(s->nlisten + 1, sizeof(*l.text));
-	if (l.fds == NULL || l.text == NULL) {
+	l.files = calloc(s->nlisten + 1, sizeof(*l.files));
+	if (l.fds == NULL || l.text == NULL || l.files == NULL) {
 		first = -ENOMEM;
 		l.naddresses = 0;
 		goto fail;
@@ -164,7 +220,8 @@ listeners_open(const struct settings *s, unsigned nworkers, struct listeners *re
 	for (size_t i = 0; i < n; i++)
 		l.fds[i] = -1;
 	for (unsigned i = 0; i < s->nlisten; i++) {
-		int r = open_address(&l, s, i);
+		int r = s->listen[i].addr.ss_family == AF_UNIX ? open_unix(&l, s, i)
+							       : open_address(&l, s, i);
 
 		first = first < 0 ? first : r;
 	}
@@ -184,8 +241,12 @@ listeners_close(struct listeners *l)
 	     i++)
 		if (l->fds[i] >= 0)
 			(void)close(l->fds[i]);
+	for (unsigned i = 0; l->files != NULL && i < l->naddresses; i++)
+		unix_file_remove(&l->files[i]);
 	free(l->fds);
+	free(l->files);
 	free(l->text);
 	l->fds = NULL;
+	l->files = NULL;
 	l->text = NULL;
 }

@@ -237,7 +237,7 @@ sub_at(const struct found *f, unsigned i, struct sub *ret)
 	const struct slot *s = &f->slot;
 	const struct sub *array;
 
-	if (s->subs_cap == 0 || s->subs == 0) {
+	if (s->subs_log == 0 || s->subs == 0) {
 		*ret = s->sub0;
 		return i == 0;
 	}

@@ -13,13 +13,16 @@
 #include "worker/accept.h"
 #include "worker/client.h"
 #include "worker/limits.h"
+#include "worker/proxied.h"
 
 #define ACCEPT_BATCH 64  /* connections taken before the others have their turn */
+#define SHARED_BATCH 1   /* ... from a listener that the other workers have too */
 #define ACCEPT_PAUSE 1.0 /* seconds without accepting when descriptors ran out */
 
 struct listener {
 	ev_io io;
 	uint16_t index;
+	int batch;
 };
 
 struct acceptor {
@@ -143,13 +146,76 @@ look_for_room(const struct worker *w)
 	return limits_memory(w) ? REFUSAL_NONE : REFUSAL_MEMORY;
 }
 
+/* What kind of connections a listener brings. */
+static uint8_t
+marks_of(const struct worker *w, uint16_t listener)
+{
+	const struct listen_address *a = &w->settings->listen[listener];
+
+	return (uint8_t)((a->addr.ss_family == AF_UNIX ? SLOT_UNCOUNTED : 0) |
+			 (a->proxy ? SLOT_PROXY : 0));
+}
+
+/* Other than TCP's, a unix socket inherits nothing from its listener. */
+static void
+set_buffer(const struct worker *w, int fd)
+{
+	int len = (int)w->settings->send_buffer;
+
+	/* Failing costs memory, not correctness. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &len, sizeof(len));
+}
+
+static struct client_peer
+peer_of(const struct sockaddr_storage *ss)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	const struct sockaddr_in *in = (const struct sockaddr_in *)ss;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)ss;
+	struct client_peer p = {.family = (uint8_t)ss->ss_family};
+
+	if (ss->ss_family == AF_INET) {
+		memcpy(p.addr, &in->sin_addr, 4);
+		p.port = ntohs(in->sin_port);
+	} else if (ss->ss_family == AF_INET6) {
+		memcpy(p.addr, &in6->sin6_addr, 16);
+		p.port = ntohs(in6->sin6_port);
+	}
+	if (ss->ss_family == AF_INET6 && memcmp(p.addr, mapped, 12) == 0) {
+		memmove(p.addr, p.addr + 12, 4);
+		memset(p.addr + 4, 0, 12);
+		p.family = AF_INET;
+	}
+	return p;
+}
+
+/* Get ready what a slot takes. Returns 0 or -errno. */
+static int
+prepare(struct worker *w, int fd, uint8_t marks, const struct client_peer *peer,
+    bool fresh, uint32_t *ret_tx)
+{
+	if ((marks & SLOT_PROXY) && !proxied_trusts(w, peer)) {
+		proxied_complain(
+		    w, peer->family, peer->addr, "no proxy of server.trusted_proxies");
+		return -EACCES;
+	}
+	if (!(marks & SLOT_UNCOUNTED))
+		return fresh ? accept_tx(w->acceptor, fd, ret_tx)
+			     : bytes_acked(fd, ret_tx);
+	set_buffer(w, fd);
+	*ret_tx = 0;
+	return 0;
+}
+
 /* fresh: by accept4(), just now. */
 static void
-begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage *peer,
+begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage *ss,
     bool fresh)
 {
 	enum refusal why = look_for_room(w);
-	uint32_t tx = 0;
+	uint8_t marks = marks_of(w, listener);
+	struct client_peer peer = peer_of(ss);
+	uint32_t tx;
 	int r;
 
 	page_add(w->page, PAGE_accepted, 1);
@@ -157,26 +223,60 @@ begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage
 		turn_away(w, fd, why);
 		return;
 	}
-	r = fresh ? accept_tx(w->acceptor, fd, &tx) : bytes_acked(fd, &tx);
-	if (r < 0) {
+	if (prepare(w, fd, marks, &peer, fresh, &tx) < 0) {
 		(void)close(fd);
 		page_add(w->page, PAGE_closed, 1);
 		return;
 	}
-	r = client_begin(w, fd, listener, peer, tx);
+	r = client_begin(w, fd, listener, marks, &peer, tx);
 	if (r < 0)
 		turn_away(w, fd, r == -EDQUOT ? REFUSAL_ADDRESS : REFUSAL_FULL);
+}
+
+static void
+set_any_address(struct sockaddr_storage *ss)
+{
+	if (ss->ss_family == AF_INET)
+		((struct sockaddr_in *)ss)->sin_addr.s_addr = INADDR_ANY;
+	else if (ss->ss_family == AF_INET6)
+		((struct sockaddr_in6 *)ss)->sin6_addr = in6addr_any;
+}
+
+/* Which listener this is the address of, or -1. */
+static int
+listener_at(const struct acceptor *a, const struct sockaddr_storage *addr)
+{
+	for (unsigned i = 0; i < a->nlisteners; i++) {
+		struct sockaddr_storage l = {0};
+		socklen_t len = sizeof(l);
+
+		if (getsockname(
+			LAUNCH_LISTENERS + (int)i, (struct sockaddr *)&l, &len) == 0 &&
+		    memcmp(&l, addr, sizeof(l)) == 0)
+			return (int)i;
+	}
+	return -1;
 }
 
 void
 acceptor_take(struct worker *w, int fd)
 {
-	struct sockaddr_storage peer;
-	socklen_t len = sizeof(peer);
+	struct sockaddr_storage own = {0}, peer;
+	socklen_t own_len = sizeof(own), len = sizeof(peer);
+	int listener;
 
 	peer.ss_family = AF_UNSPEC; /* so it stays when the peer has gone */
 	(void)getpeername(fd, (struct sockaddr *)&peer, &len);
-	begin(w, fd, 0, &peer, false);
+	(void)getsockname(fd, (struct sockaddr *)&own, &own_len);
+	listener = listener_at(w->acceptor, &own);
+	if (listener < 0) { /* that of 0.0.0.0 or [::] */
+		set_any_address(&own);
+		listener = listener_at(w->acceptor, &own);
+	}
+	if (listener < 0)
+		(void)close(fd);
+	else
+		begin(w, fd, (uint16_t)listener, &peer, false);
 }
 
 /* ---- events ---- */
@@ -255,7 +355,7 @@ on_accept(struct ev_loop *loop, ev_io *io, int revents)
 	struct worker *w = ev_userdata(loop);
 	const struct listener *l = (const struct listener *)io;
 
-	for (int i = 0; i < ACCEPT_BATCH; i++) {
+	for (int i = 0; i < l->batch; i++) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof(peer);
 		int fd;
@@ -283,6 +383,9 @@ acceptor_listen(struct worker *w, unsigned nlisteners)
 	a->max_fds = limits_descriptors(nlisteners);
 	for (unsigned i = 0; i < nlisteners; i++) {
 		a->listeners[i].index = (uint16_t)i;
+		a->listeners[i].batch = marks_of(w, (uint16_t)i) & SLOT_UNCOUNTED
+					    ? SHARED_BATCH
+					    : ACCEPT_BATCH;
 		ev_io_init(
 		    &a->listeners[i].io, on_accept, LAUNCH_LISTENERS + (int)i, EV_READ);
 		/* Others first: who is here already goes before who comes. */

@@ -16,6 +16,7 @@
 #include "worker/rates.h"
 #include "worker/side.h"
 
+#define SUBS_LOG_MAX 16 /* what nsubs can count */
 #define BLOCKS_MAX                                                                     \
 	100000 /* private frames or waits in one list: a longer one is a loop */
 
@@ -37,12 +38,17 @@ fin_sent(const struct tcp_info *info)
  * stands. A FIN counts as a byte, and is none of ours. Returns 0 or -errno.
  */
 static int
-bytes_taken(int fd, uint32_t *ret_taken)
+bytes_taken(const struct slot *s, uint32_t *ret_taken)
 {
 	struct tcp_info info;
 	uint64_t acked;
-	int queued;
+	int queued, fd = s->fd;
 
+	/* Nobody counted, so it is what we noted; unless that was yet to come. */
+	if (s->marks & SLOT_UNCOUNTED) {
+		*ret_taken = slot_tx(s) + s->part;
+		return s->marks & SLOT_SENDING ? -ECONNABORTED : 0;
+	}
 	do {
 		socklen_t len = sizeof(info);
 
@@ -83,10 +89,11 @@ mark_list(struct worker *w, arena_ref *at, size_t head_len)
 static int
 mark_subs(struct worker *w, struct slot *s)
 {
-	if (s->subs_cap == 0)
+	if (s->subs_log == 0)
 		return s->nsubs <= 1 ? 0 : -EINVAL;
-	if (s->nsubs > s->subs_cap || arena_mark(w->arena, s->subs) < 0 ||
-	    arena_len(w->arena, s->subs) < s->subs_cap * sizeof(struct sub))
+	if (s->subs_log > SUBS_LOG_MAX || s->nsubs > slot_subs_cap(s) ||
+	    arena_mark(w->arena, s->subs) < 0 ||
+	    arena_len(w->arena, s->subs) < slot_subs_cap(s) * sizeof(struct sub))
 		return -EINVAL;
 	return 0;
 }
@@ -99,7 +106,7 @@ mark_slot(struct worker *w, struct slot *s)
 
 	if (r < 0) {
 		s->nsubs = 0;
-		s->subs_cap = 0;
+		s->subs_log = 0;
 	}
 	if (mark_list(w, &s->out, sizeof(struct out)) < 0)
 		r = -EINVAL;
@@ -215,7 +222,7 @@ retrace(struct worker *w, uint32_t slot)
 	struct slot *s = worker_slot(w, slot);
 	struct trace t = {.cursor = out_cursor(w, slot), .tx = slot_tx(s)};
 	uint32_t taken = 0;
-	int r = bytes_taken(s->fd, &taken);
+	int r = bytes_taken(s, &taken);
 
 	if (r < 0)
 		return r;
@@ -252,8 +259,11 @@ resume(struct worker *w, uint32_t slot)
 	struct slot *s = worker_slot(w, slot);
 	bool was_lagging = s->flags & SLOT_LAGGING;
 	bool reading = s->flags & SLOT_READING;
+	bool fatal = (s->marks & SLOT_SERVING) && (s->marks & SLOT_SUSPECT);
 
 	s->flags &= (uint8_t)~SLOT_READING;
+	if (s->marks & SLOT_SERVING)
+		s->marks = (uint8_t)((s->marks & ~SLOT_SERVING) | SLOT_SUSPECT);
 	if (client_resume(w, slot) < 0) {
 		client_close(w, slot, CLIENT_END_SERVER);
 		return;
@@ -268,8 +278,11 @@ resume(struct worker *w, uint32_t slot)
 	} else if (s->part > 0 || s->out != 0) {
 		out_set_lagging(w, slot);
 	}
-	/* What it sent was consumed, and not all of it was done. */
-	if (reading)
+	/* What it sent was consumed, and not all of it was done. What came before its
+	 * first frame was not: but two processes died of it, or chance met it twice. */
+	if (fatal)
+		client_close(w, slot, CLIENT_END_CRASH);
+	else if (reading)
 		client_end(w, slot, CLIENT_END_CRASH, 1012, "restarted");
 }
 

@@ -1,6 +1,5 @@
 /* client.c - see client.h */
 #include <errno.h>
-#include <netinet/in.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,28 +84,6 @@ next_id(struct clients *c)
 	return c->ids[--c->nids];
 }
 
-static void
-set_peer(struct slot *s, const struct sockaddr_storage *ss)
-{
-	if (ss->ss_family == AF_INET) {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)ss;
-
-		memcpy(s->addr, &in->sin_addr, 4);
-		s->port = ntohs(in->sin_port);
-	} else if (ss->ss_family == AF_INET6) {
-		const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)ss;
-
-		s->port = ntohs(in->sin6_port);
-		if (IN6_IS_ADDR_V4MAPPED(&in->sin6_addr)) {
-			memcpy(s->addr, in->sin6_addr.s6_addr + 12, 4);
-			s->family = AF_INET;
-			return;
-		}
-		memcpy(s->addr, &in->sin6_addr, 16);
-	}
-	s->family = (uint8_t)ss->ss_family;
-}
-
 /* ---- watchers ---- */
 
 static void
@@ -140,21 +117,27 @@ client_want_write(struct worker *w, uint32_t slot, bool on)
 
 	if (slot_state(s) == SLOT_FREE)
 		return;
-	if (s->proto == PROTO_ECHO && !on) /* on_readable() may have stopped it */
+	if (s->proto == PROTO_ECHO && !on) /* client_readable() may have stopped it */
 		events = EV_READ;
 	set_events(w, slot, events | (on ? EV_WRITE : 0));
 	if (on && slot_state(s) == SLOT_OPEN)
 		timer_lagging(w, slot);
 }
 
-static void
-on_readable(struct worker *w, uint32_t slot)
+void
+client_want_read(struct worker *w, uint32_t slot, bool on)
+{
+	set_events(w, slot, (get_events(w, slot) & EV_WRITE) | (on ? EV_READ : 0));
+}
+
+void
+client_readable(struct worker *w, uint32_t slot)
 {
 	const struct slot *s = worker_slot(w, slot);
 
 	if ((w->clients->finishing && client_reader(w, slot) == NULL) ||
 	    (s->proto == PROTO_ECHO && (s->flags & SLOT_LAGGING)))
-		set_events(w, slot, get_events(w, slot) & EV_WRITE);
+		client_want_read(w, slot, false);
 	else if (slot_state(s) == SLOT_HANDSHAKE || (s->flags & SLOT_REQUEST))
 		handshake_readable(w, slot);
 	else
@@ -174,7 +157,7 @@ on_client_io(struct ev_loop *loop, ev_io *io, int revents)
 	if (revents & EV_WRITE)
 		out_writable(w, slot);
 	if ((revents & EV_READ) && slot_state(worker_slot(w, slot)) != SLOT_FREE)
-		on_readable(w, slot);
+		client_readable(w, slot);
 }
 
 void
@@ -216,8 +199,8 @@ clients_open(const struct worker *w)
 }
 
 int
-client_begin(struct worker *w, int fd, uint16_t listener,
-    const struct sockaddr_storage *peer, uint32_t tx)
+client_begin(struct worker *w, int fd, uint16_t listener, uint8_t marks,
+    const struct client_peer *peer, uint32_t tx)
 {
 	struct clients *c = w->clients;
 	uint64_t slot = bitset_first(&c->free);
@@ -229,11 +212,14 @@ client_begin(struct worker *w, int fd, uint16_t listener,
 	memset(s, 0, sizeof(*s)); /* its state is SLOT_FREE before and after */
 	s->fd = fd;
 	s->listener = listener;
+	s->marks = marks;
 	s->opened_s = (uint32_t)time(NULL);
 	s->tx_accept = tx;
 	s->progress = w->tick;
 	slot_set_pos(s, (uint32_t)w->done, tx);
-	set_peer(s, peer);
+	s->family = peer->family;
+	s->port = peer->port;
+	memcpy(s->addr, peer->addr, sizeof(s->addr));
 	if (!limits_enter(w, s)) {
 		limits_leave(w, s);
 		return -EDQUOT;
@@ -284,6 +270,8 @@ client_resume(struct worker *w, uint32_t slot)
 	slot_take(w, slot);
 	(void)limits_enter(w, s); /* who is here stays */
 	watch(w, slot);
+	if (s->marks & SLOT_UNCOUNTED)
+		s->rcvlowat = 0; /* what it waited in died with the predecessor */
 	if (s->flags & SLOT_LAGGING)
 		client_want_write(w, slot, true);
 	if (s->proto != PROTO_NONE && slot_state(s) != SLOT_HANDSHAKE)

@@ -7,8 +7,6 @@
 #ifndef WSCAST_WORKER_CLIENT_H
 #define WSCAST_WORKER_CLIENT_H
 
-#include <sys/socket.h>
-
 #include "worker/worker.h"
 
 /* Why a connection ends: picks the counter. */
@@ -20,6 +18,13 @@ enum client_end {
 	CLIENT_END_TIMEOUT, /* handshake or pong deadline */
 	CLIENT_END_CRASH,   /* a crash cut what it sent */
 	CLIENT_END_SERVER,  /* stop, drain, kick */
+};
+
+/* Whose connection it is; an IPv4 address mapped into IPv6 is given as IPv4. */
+struct client_peer {
+	uint8_t family; /* AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC: not known */
+	uint16_t port;
+	uint8_t addr[16];
 };
 
 int clients_new(struct worker *w, struct clients **ret)
@@ -36,20 +41,25 @@ uint32_t clients_open(const struct worker *w);
  * A new connection, in SLOT_HANDSHAKE, watched.
  *
  * fd    connected and non-blocking; ours to close from here on, where 0 is returned.
- * peer  whose it is; AF_UNSPEC when that is not known.
+ * marks what the slot has from the first moment (enum slot_mark).
  * tx    what adopt.c counts from: the kernel's count of what was sent, now.
  *
  * Returns 0, -ENOSPC when no slot is left, -EDQUOT when its address has its limit.
  */
-int client_begin(struct worker *w, int fd, uint16_t listener,
-    const struct sockaddr_storage *peer, uint32_t tx)
-    __attribute__((warn_unused_result));
+int client_begin(struct worker *w, int fd, uint16_t listener, uint8_t marks,
+    const struct client_peer *peer, uint32_t tx) __attribute__((warn_unused_result));
 
 /* Adoption: the slot is valid; watch its socket and set its timer again. */
 int client_resume(struct worker *w, uint32_t slot) __attribute__((warn_unused_result));
 
 /* Listen for the socket's becoming writable, or no longer. Idempotent and cheap. */
 void client_want_write(struct worker *w, uint32_t slot, bool on);
+
+/* Listen for what comes from the client, or not. */
+void client_want_read(struct worker *w, uint32_t slot, bool on);
+
+/* Something has come, or the end. */
+void client_readable(struct worker *w, uint32_t slot);
 
 /* Queue a Close frame (code, reason), and close when it is sent and the peer has
  * answered, or at a deadline. State SLOT_CLOSING. On a connection that is not open

@@ -321,7 +321,7 @@ deliver(struct worker *w, uint32_t slot, uint64_t number, uint32_t channel)
 		return; /* it goes on by itself when its socket is writable */
 	if (out_cursor(w, slot) > number) {
 		note_served(w, slot); /* it had this one together with an earlier one */
-	} else if (s->nsubs > 1) {
+	} else if (s->nsubs > 1 || (s->marks & SLOT_UNCOUNTED)) {
 		uint64_t limit = fanout_limit(w);
 
 		out_records(w, slot, number,

@@ -1,7 +1,7 @@
 /* handshake.c - see handshake.h */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,13 +20,14 @@
 #include "worker/identity.h"
 #include "worker/limits.h"
 #include "worker/out.h"
+#include "worker/peek.h"
+#include "worker/proxied.h"
 #include "worker/reader.h"
 #include "worker/requests.h"
 #include "worker/session.h"
 
 #define DEMO_MAX (512u << 10)
 #define DRAIN_RETRY_S 5
-#define FULL_RETRY_S 5
 #define RATE_RETRY_S 1
 
 /* The channels that a request names: in its path, then in its query. */
@@ -195,22 +196,10 @@ static void
 consume(struct worker *w, uint32_t slot, size_t len)
 {
 	struct slot *s = worker_slot(w, slot);
-	int one = 1;
 
 	if (slot_state(s) == SLOT_FREE)
 		return;
-	/* First, or a successor would wait for bytes that are not to come. */
-	if (s->rcvlowat != 0)
-		(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
-	s->rcvlowat = 0;
-	while (len > 0) {
-		/* tcp(7): thrown away, and copied nowhere. */
-		ssize_t n = recv(s->fd, NULL, len, MSG_TRUNC | MSG_DONTWAIT);
-
-		if (n <= 0)
-			break; /* it was there a moment ago: the socket has failed */
-		len -= (size_t)n;
-	}
+	peek_consume(w, slot, len);
 	s->flags &= (uint8_t)~SLOT_REQUEST;
 }
 
@@ -343,7 +332,7 @@ note_address(struct worker *w, struct slot *s, const struct http_request *q,
 	if (!ok) {
 		page_add(w->page, PAGE_limited_address, 1);
 		(void)fault(f, 429, "too many connections from this address");
-		f->retry_s = FULL_RETRY_S;
+		f->retry_s = HANDSHAKE_FULL_RETRY_S;
 	}
 	return ok;
 }
@@ -497,24 +486,6 @@ serve_request(struct worker *w, uint32_t slot, const struct http_request *q)
 
 /* ---- reading ---- */
 
-/* Wake us when there is more than we have seen; what we have seen stays there. */
-static void
-wait_for_more(struct worker *w, uint32_t slot, size_t seen)
-{
-	struct slot *s = worker_slot(w, slot);
-	struct pollfd pfd = {.fd = s->fd, .events = POLLRDHUP};
-	int low = (int)seen + 1;
-
-	/* Woken for less than we waited for: that is what the end looks like. */
-	if (s->rcvlowat >= low && poll(&pfd, 1, 0) > 0) {
-		client_close(w, slot, CLIENT_END_PEER);
-		return;
-	}
-	s->rcvlowat = (uint16_t)low; /* first: whoever consumes must know of it */
-	if (setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low)) < 0)
-		client_close(w, slot, CLIENT_END_SERVER);
-}
-
 static void
 on_whole(struct worker *w, uint32_t slot, const struct http_request *q)
 {
@@ -526,24 +497,19 @@ on_whole(struct worker *w, uint32_t slot, const struct http_request *q)
 		serve_request(w, slot, q);
 }
 
-void
-handshake_readable(struct worker *w, uint32_t slot)
+static void
+look(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
-	const char *buf = (const char *)readers_buffer(w);
-	ssize_t n =
-	    recv(s->fd, readers_buffer(w), HTTP_HEAD_MAX, MSG_PEEK | MSG_DONTWAIT);
 	bool resumed = slot_state(s) != SLOT_HANDSHAKE;
+	size_t n = peek(w, slot);
 	struct http_request q;
 	struct http_fault f;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n == 0)
 		return;
-	if (n <= 0) {
-		client_close(w, slot, CLIENT_END_PEER);
-		return;
-	}
-	switch (http_parse(buf, (size_t)n, HTTP_GET | HTTP_HEAD, &q, &f)) {
+	switch (http_parse(
+	    (const char *)readers_buffer(w), n, HTTP_GET | HTTP_HEAD, &q, &f)) {
 	case HTTP_WHOLE:
 		on_whole(w, slot, &q);
 		break;
@@ -552,13 +518,34 @@ handshake_readable(struct worker *w, uint32_t slot)
 		if (resumed)
 			s->flags &= (uint8_t)~SLOT_REQUEST;
 		else
-			wait_for_more(w, slot, (size_t)n);
+			peek_wait(w, slot, n);
 		break;
 	case HTTP_BAD:
 		if (resumed)
 			s->flags &= (uint8_t)~SLOT_REQUEST;
 		else
-			refuse(w, slot, &q, &f, (size_t)n);
+			refuse(w, slot, &q, &f, n);
 		break;
 	}
+}
+
+void
+handshake_refuse(struct worker *w, uint32_t slot, const struct http_fault *f)
+{
+	const struct http_request nothing = {.method = HTTP_GET};
+
+	refuse(w, slot, &nothing, f, 0);
+}
+
+void
+handshake_readable(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	s->marks |= SLOT_SERVING;
+	atomic_signal_fence(memory_order_seq_cst); /* a successor sees program order */
+	if (!(s->marks & SLOT_PROXY) || proxied_take(w, slot))
+		look(w, slot);
+	atomic_signal_fence(memory_order_seq_cst);
+	s->marks &= (uint8_t) ~(SLOT_SERVING | SLOT_SUSPECT);
 }

@@ -11,7 +11,10 @@
 #ifndef WSCAST_WORKER_HANDSHAKE_H
 #define WSCAST_WORKER_HANDSHAKE_H
 
+#include "proto/http.h"
 #include "worker/worker.h"
+
+#define HANDSHAKE_FULL_RETRY_S 5
 
 /* Before the first, and before the sandbox: open what answering takes. Without its demo
  * page, which is for trying things out, it goes on. Returns 0, or -EIO when libcrypto
@@ -22,5 +25,8 @@ int handshake_prepare(struct worker *w) __attribute__((warn_unused_result));
  * SLOT_REQUEST (a predecessor died between a request's answer and the end of what
  * belongs to it). */
 void handshake_readable(struct worker *w, uint32_t slot);
+
+/* Answer with an error without having seen a request, and hang up. */
+void handshake_refuse(struct worker *w, uint32_t slot, const struct http_fault *f);
 
 #endif

@@ -148,7 +148,9 @@ host_hash(const struct limits *l, const struct slot *s)
 static bool
 is_counted(const struct worker *w, const struct slot *s)
 {
-	if (s->family != AF_INET && s->family != AF_INET6)
+	/* Until its PROXY header has come, it is known by its proxy alone. */
+	if ((s->marks & (SLOT_PROXY | SLOT_PROXIED)) == SLOT_PROXY ||
+	    (s->family != AF_INET && s->family != AF_INET6))
 		return false;
 	return !network_list_has(w->settings->trusted_proxies, s->family, s->addr);
 }

@@ -38,7 +38,7 @@ bool limits_memory(const struct worker *w);
 /*
  * Count a connection for its address, an IPv6 one for its network of 64 bits. Proxies
  * that are trusted (server.trusted_proxies) are not counted: who comes by them is, once
- * the request says who it is.
+ * the request, or their PROXY header, says who it is.
  *
  * Returns whether the address has no more than its limit; counted it is in any case,
  * until limits_leave() is told the same slot with the same address.

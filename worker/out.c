@@ -185,10 +185,43 @@ out_would_block(struct worker *w, uint32_t slot, int err)
 	return false;
 }
 
+/*
+ * Between the two, a successor cannot know what the socket took, where the kernel does
+ * not count. All that is noted of a send comes before the end.
+ */
+static void
+sending_begin(struct slot *s)
+{
+	if (s->marks & SLOT_UNCOUNTED)
+		s->marks |= SLOT_SENDING;
+	atomic_signal_fence(memory_order_seq_cst); /* a successor sees program order */
+}
+
+static void
+sending_end(struct slot *s)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	s->marks &= (uint8_t)~SLOT_SENDING;
+}
+
 static enum flush
 send_failed(struct worker *w, uint32_t slot, int err)
 {
 	return out_would_block(w, slot, err) ? FLUSH_BLOCKED : FLUSH_DEAD;
+}
+
+static enum flush
+send_batch(struct worker *w, uint32_t slot, struct batch *b)
+{
+	struct slot *s = worker_slot(w, slot);
+	ssize_t n = batch_send(w, s, b);
+
+	if (n < 0)
+		return send_failed(w, slot, errno);
+	if (batch_commit(w, s, b, (size_t)n))
+		return FLUSH_MORE;
+	page_add(w->page, PAGE_blocked, 1);
+	return FLUSH_BLOCKED;
 }
 
 /* Send from the ring, up to `end`. */
@@ -199,7 +232,7 @@ flush_records(struct worker *w, uint32_t slot, uint64_t end)
 	bool lagging = s->flags & SLOT_LAGGING;
 	uint64_t cursor = slot_cursor(s, w->done);
 	struct batch b;
-	ssize_t n;
+	enum flush f;
 
 	if (end > cursor + OUT_SCAN)
 		end = cursor + OUT_SCAN;
@@ -211,13 +244,10 @@ flush_records(struct worker *w, uint32_t slot, uint64_t end)
 		slot_set_pos(s, (uint32_t)b.end, slot_tx(s));
 		return FLUSH_MORE;
 	}
-	n = batch_send(w, s, &b);
-	if (n < 0)
-		return send_failed(w, slot, errno);
-	if (batch_commit(w, s, &b, (size_t)n))
-		return FLUSH_MORE;
-	page_add(w->page, PAGE_blocked, 1);
-	return FLUSH_BLOCKED;
+	sending_begin(s);
+	f = send_batch(w, slot, &b);
+	sending_end(s);
+	return f;
 }
 
 static void
@@ -235,7 +265,7 @@ private_unlink(struct worker *w, struct slot *s)
 /* Send the first private frame. What a successor finds: begun, and tx at its begin or
  * already at its end; the bytes between it learns from the kernel. */
 static enum flush
-flush_private(struct worker *w, uint32_t slot)
+send_private(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
 	struct out *o = arena_at(w->arena, s->out);
@@ -263,6 +293,18 @@ flush_private(struct worker *w, uint32_t slot)
 	s->part = 0;
 	private_unlink(w, s);
 	return FLUSH_MORE;
+}
+
+static enum flush
+flush_private(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	enum flush f;
+
+	sending_begin(s);
+	f = send_private(w, slot);
+	sending_end(s);
+	return f;
 }
 
 /* slow = latest: of what has not begun, only the newest of such a channel counts. */

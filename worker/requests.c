@@ -46,8 +46,8 @@ slot_sub(const struct worker *w, const struct slot *s, uint32_t channel)
 static int
 subs_grow(struct worker *w, struct slot *s)
 {
-	unsigned cap = s->subs_cap == 0 ? 1 : s->subs_cap;
-	arena_ref bigger, old = s->subs_cap == 0 ? 0 : s->subs;
+	unsigned cap = 1u << s->subs_log;
+	arena_ref bigger, old = s->subs_log == 0 ? 0 : s->subs;
 
 	if (s->nsubs < cap)
 		return 0;
@@ -57,7 +57,7 @@ subs_grow(struct worker *w, struct slot *s)
 	memcpy(
 	    arena_at(w->arena, bigger), slot_subs(w, s), s->nsubs * sizeof(struct sub));
 	s->subs = bigger;
-	s->subs_cap = (uint16_t)(cap * 2);
+	s->subs_log++;
 	arena_free(w->arena, old);
 	return 0;
 }
@@ -568,7 +568,7 @@ requests_leave(struct worker *w, uint32_t slot)
 	struct slot *s = worker_slot(w, slot);
 	const struct sub *sub = slot_subs(w, s);
 	uint8_t before = slot_surgery_begin(s);
-	arena_ref subs = s->subs_cap == 0 ? 0 : s->subs;
+	arena_ref subs = s->subs_log == 0 ? 0 : s->subs;
 
 	while (s->wait != 0) {
 		const struct wait *wait = arena_at(w->arena, s->wait);
@@ -581,7 +581,7 @@ requests_leave(struct worker *w, uint32_t slot)
 		channels_unlist(w, sub[i].channel, slot);
 	page_add(w->page, PAGE_subscriptions, -(uint64_t)s->nsubs);
 	s->nsubs = 0;
-	s->subs_cap = 0;
+	s->subs_log = 0;
 	arena_free(w->arena, subs);
 	slot_surgery_end(s, before);
 }

@@ -11,7 +11,7 @@
 static inline struct sub *
 slot_subs(const struct worker *w, struct slot *s)
 {
-	return s->subs_cap == 0 ? &s->sub0 : arena_at(w->arena, s->subs);
+	return s->subs_log == 0 ? &s->sub0 : arena_at(w->arena, s->subs);
 }
 
 /* The slot's subscription to a channel, or NULL. Kept in rising order of channels. */

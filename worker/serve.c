@@ -29,6 +29,7 @@
 #include "worker/handshake.h"
 #include "worker/history.h"
 #include "worker/limits.h"
+#include "worker/peek.h"
 #include "worker/reader.h"
 #include "worker/sandbox.h"
 #include "worker/serve.h"
@@ -406,6 +407,8 @@ make_parts(struct worker *w)
 		r = clients_new(w, &w->clients);
 	if (r == 0)
 		r = acceptor_new(w, &w->acceptor);
+	if (r == 0)
+		r = peeks_new(w, &w->peeks);
 	if (r == 0)
 		r = readers_new(w, &w->readers);
 	if (r == 0)

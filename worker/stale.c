@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,9 +67,15 @@ slot_fds(const struct table *table, int room)
 static bool
 is_connected(int fd)
 {
+	struct sockaddr_storage own = {0};
+	struct pollfd pfd = {.fd = fd};
 	struct tcp_info info;
-	socklen_t len = sizeof(info);
+	socklen_t len = sizeof(info), own_len = sizeof(own);
 
+	if (getsockname(fd, (struct sockaddr *)&own, &own_len) < 0)
+		return false;
+	if (own.ss_family == AF_UNIX) /* POLLHUP: shut down on both sides */
+		return poll(&pfd, 1, 0) >= 0 && !(pfd.revents & POLLHUP);
 	memset(&info, 0, sizeof(info));
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
 		return false;

@@ -4,7 +4,9 @@
  *   accept.c    the listeners: who is let in, and what is said to the others
  *   client.c    a connection's life: slot, watcher, close
  *   timers.c    deadlines
- *   handshake.c the HTTP request, peeked at until it is whole
+ *   peek.c      what comes before the first frame, looked at in the kernel's buffer
+ *   proxied.c   the PROXY header
+ *   handshake.c the HTTP request
  *   reader.c    frames from the client: a pool of parsers (proto/inbound.c)
  *   session.c   what a client's message means, by protocol
  *   identity.c  whose connection it is, and what it may do
@@ -30,6 +32,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proto/journal.h"
 #include "proto/settings.h"
 #include "shm/page.h"
 #include "shm/ring.h"
@@ -42,6 +45,7 @@ struct clients;
 struct fanout;
 struct history;
 struct limits;
+struct peeks;
 struct readers;
 struct side;
 struct timers;
@@ -76,6 +80,8 @@ struct worker {
 	struct clients *clients;
 	struct timers *timers;
 	struct limits *limits;
+	struct peeks *peeks;
+	struct log_limit proxy_log;
 	struct readers *readers;
 	struct channels *channels;
 	struct fanout *fanout;

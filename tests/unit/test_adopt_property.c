@@ -183,7 +183,7 @@ make_connection(struct scene *sc, struct arena *a, uint32_t idx)
 	s->nsubs = (uint16_t)(1 + idx % CHANNELS);
 	if (s->nsubs > 1) {
 		s->subs = arena_alloc(a, 4 * sizeof(*sub));
-		s->subs_cap = 4;
+		s->subs_log = 2;
 		sub = arena_at(a, s->subs);
 	}
 	for (uint32_t i = 0; i < s->nsubs; i++) {

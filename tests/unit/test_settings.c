@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include <arpa/inet.h>
 #include <cmocka.h>
@@ -148,6 +149,26 @@ test_settings_listeners_and_lists_add_up(void **state)
 }
 
 static void
+test_settings_listener_options_are_taken(void **state)
+{
+	struct settings *s =
+	    parse("[server]\nlisten = *:1 proxy=v2\nlisten = unix:/run/a\n"
+		  "listen = unix:/run/b mode=606 group=www-data proxy=v2\n");
+
+	assert_true(s->listen[0].proxy);
+	assert_int_equal(s->listen[1].addr.ss_family, AF_UNIX);
+	assert_string_equal(
+	    ((struct sockaddr_un *)&s->listen[1].addr)->sun_path, "/run/a");
+	assert_int_equal(s->listen[1].mode, 0660);
+	assert_string_equal(s->listen[1].group, "");
+	assert_false(s->listen[1].proxy);
+	assert_int_equal(s->listen[2].mode, 0606);
+	assert_string_equal(s->listen[2].group, "www-data");
+	assert_true(s->listen[2].proxy);
+	settings_free(s);
+}
+
+static void
 test_settings_rules_first_match_holds(void **state)
 {
 	struct settings *s = parse("[channel chat:*]\npublish = anyone\nrate = 5\n"
@@ -267,10 +288,28 @@ test_settings_each_fault_says_what_to_do(void **state)
 		"settings:2: listen: \"*:1 tls=yes\": this version cannot serve TLS: "
 		"put a TLS proxy "
 		"in front and leave out tls="},
-	    {"[server]\nlisten = *:1 proxy=v2",
-		"settings:2: listen: \"*:1 proxy=v2\": this version cannot read the "
-		"PROXY protocol: "
-		"leave out proxy="},
+	    {"[server]\nlisten = *:1 proxy=v1",
+		"settings:2: listen: \"*:1 proxy=v1\": write proxy=v2, which takes "
+		"the PROXY protocol's version 1, too, or proxy=no"},
+	    {"[server]\nlisten = *:1 mode=0660",
+		"settings:2: listen: \"*:1 mode=0660\": behind the address only the "
+		"options proxy= and tls= can stand"},
+	    {"[server]\nlisten = unix:ws.sock",
+		"settings:2: listen: \"unix:ws.sock\": write unix: and an absolute "
+		"path of at most 107 bytes"},
+	    {"[server]\nlisten = unix:/a\nlisten = unix:/a mode=666",
+		"settings:3: listen: \"unix:/a mode=666\": this address is already "
+		"listened on"},
+	    {"[server]\nlisten = unix:/a mode=4660",
+		"settings:2: listen: \"unix:/a mode=4660\": write mode= with three "
+		"octal digits, like mode=0660"},
+	    {"[server]\nlisten = unix:/a mode=0668",
+		"settings:2: listen: \"unix:/a mode=0668\": write mode= with three "
+		"octal digits, like mode=0660"},
+	    {"[server]\nlisten = unix:/a group=",
+		"settings:2: listen: \"unix:/a group=\": behind the address only the "
+		"options proxy=, tls=, and for a unix socket mode= and group= can "
+		"stand"},
 	    {"[server]\nlisten = *:1 fast", "settings:2: listen: \"*:1 fast\": behind "
 					    "the address only the options proxy= and "
 					    "tls= can stand"},
@@ -740,6 +779,7 @@ main(void)
 	    cmocka_unit_test(test_settings_units_understood),
 	    cmocka_unit_test(test_settings_comments_blanks_and_crlf_ignored),
 	    cmocka_unit_test(test_settings_listeners_and_lists_add_up),
+	    cmocka_unit_test(test_settings_listener_options_are_taken),
 	    cmocka_unit_test(test_settings_rules_first_match_holds),
 	    cmocka_unit_test(test_settings_rule_with_subject_by_connection),
 	    cmocka_unit_test(test_settings_long_section_name_kept_whole),
