@@ -184,6 +184,15 @@ integration: all ## build and run the integration tests alone
 interop: all ## build and run the conformance suite and the independent clients alone
 	$(run_tests) $(interop_tests)
 
+.PHONY: soak soak-now
+soak: ## run the long demonstrations of tests/soak, some minutes each; TESTS=words
+	$(Q)packaging/install-deps build test clients
+	$(SUBMAKE) -j$(JOBS) all
+	$(SUBMAKE) soak-now
+soak-now:
+	$(Q)WSCAST_TEST_TIMEOUT=3600 tests/run --bin $(bin) $(addprefix --only ,$(TESTS)) \
+		$(wildcard tests/soak/test_*.py)
+
 BENCH ?=
 .PHONY: bench bench-now
 bench: ## measure against the floor: build/bench/bench.txt and .json, some minutes long

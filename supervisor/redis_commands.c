@@ -131,6 +131,8 @@ on_reply(void *owner, const redisReply *r)
 		return true;
 	if (now_ms - p.asked_ms < c->env->settings->publish_timeout_ms)
 		breaker_succeeded(&c->breaker);
+	else
+		breaker_failed(&c->breaker, now_ms);
 	if (p.receipt.kind == RECEIPT_OWN) {
 		c->on_own(c->owner, r);
 		return true;

@@ -10,8 +10,10 @@
 #include "supervisor/registry.h"
 
 #define NONE UINT32_MAX
-#define RETIRED_BATCH 1024 /* entries looked at in one tick */
-#define REFUSED_MS 5000    /* until the feed is asked again for those who had it */
+#define RETIRED_BATCH 1024 /* entries looked at in one tick, and a part of all */
+#define RETIRED_PART 4
+#define RETIRED_MAX 65536 /* that are kept only for whoever may come again */
+#define REFUSED_MS 5000   /* until the feed is asked again for those who had it */
 
 enum list_id {
 	LIST_LINGER,
@@ -31,6 +33,7 @@ struct waiter {
 struct entry {
 	struct waiter *waiters;
 	uint64_t last_control; /* number of the last control record that names it */
+	uint64_t before_gap;   /* of the last message before its last gap; 0 = none */
 	uint64_t due_ms;       /* LINGER, REFUSED: until when it is on that list */
 	uint32_t next, prev;   /* on its list */
 	uint32_t nworkers, tails;
@@ -307,6 +310,8 @@ write_gap(struct registry *r, uint32_t idx)
 	char name[CHANNEL_NAME_MAX];
 	size_t len;
 
+	if (directory_newest(r->dir, idx) != 0)
+		r->entries[idx].before_gap = directory_newest(r->dir, idx);
 	memcpy(name, registry_name(r, idx, &len), sizeof(name));
 	directory_set(r->dir, idx, name, len, offset);
 	write_record(r, idx, RING_GAP, 0, offset, UINT64_MAX);
@@ -672,15 +677,54 @@ end_refused(struct registry *r, uint32_t idx)
 		list_append(r, LIST_RETIRED, idx);
 }
 
-/* Whether the ring still holds a record that names it. */
-static bool
-in_ring(const struct registry *r, uint32_t idx)
+/* All records below were handled by all workers, also by those that are away. */
+static uint64_t
+read_by_all(const struct registry *r)
 {
-	uint64_t last = directory_newest(r->dir, idx);
+	uint64_t lowest = ring_head(r->publisher->ring);
 
-	if (r->entries[idx].last_control > last)
-		last = r->entries[idx].last_control;
-	return last >= ring_oldest(r->publisher->ring);
+	for (unsigned i = 0; i < r->publisher->npages; i++) {
+		struct page_now now;
+
+		page_look(r->publisher->pages[i], &now);
+		if (now.done < lowest)
+			lowest = now.done;
+	}
+	return lowest;
+}
+
+/* Whether the ring still holds a message of it, or a control record at or behind
+ * `control`. */
+static bool
+in_ring(const struct registry *r, uint32_t idx, uint64_t control)
+{
+	const uint64_t oldest = ring_oldest(r->publisher->ring);
+	const struct entry *e = &r->entries[idx];
+
+	return directory_newest(r->dir, idx) >= oldest || e->before_gap >= oldest ||
+	       e->last_control >= control;
+}
+
+/* Free what nobody can refer to any more. A channel without messages is kept as long as
+ * the ring names it, so that who comes again is told that nothing was missed; but not
+ * more of them than so many: then only until all workers have read what names it. */
+static void
+free_retired(struct registry *r)
+{
+	const struct list *retired = &r->lists[LIST_RETIRED];
+	uint64_t oldest = ring_oldest(r->publisher->ring), read = read_by_all(r);
+	uint32_t n = retired->len / RETIRED_PART + RETIRED_BATCH;
+
+	if (n > retired->len)
+		n = retired->len;
+	for (; n > 0; n--) {
+		uint32_t idx = retired->first;
+
+		if (in_ring(r, idx, retired->len > RETIRED_MAX ? read : oldest))
+			list_append(r, LIST_RETIRED, idx); /* to the end: later again */
+		else
+			entry_free(r, idx);
+	}
 }
 
 void
@@ -688,22 +732,11 @@ registry_tick(struct registry *r, uint64_t now_ms)
 {
 	const struct list *linger = &r->lists[LIST_LINGER];
 	const struct list *refused = &r->lists[LIST_REFUSED];
-	const struct list *retired = &r->lists[LIST_RETIRED];
-	uint32_t n;
 
 	r->now_ms = now_ms;
 	while (linger->first != NONE && r->entries[linger->first].due_ms <= now_ms)
 		end_linger(r, linger->first);
 	while (refused->first != NONE && r->entries[refused->first].due_ms <= now_ms)
 		end_refused(r, refused->first);
-
-	n = retired->len < RETIRED_BATCH ? retired->len : RETIRED_BATCH;
-	for (; n > 0; n--) {
-		uint32_t idx = retired->first;
-
-		if (in_ring(r, idx))
-			list_append(r, LIST_RETIRED, idx); /* to the end: later again */
-		else
-			entry_free(r, idx);
-	}
+	free_retired(r);
 }

@@ -206,6 +206,9 @@ class Redis:
     args     more words of its command line
     """
 
+    wrap = []  # words before the program's
+    bind = "127.0.0.1"
+
     def __init__(self, password=None, port=None, durable=False, args=()):
         self.port = port or free_port()
         self.password = password
@@ -221,8 +224,9 @@ class Redis:
         return "redis://%s127.0.0.1:%d/0" % (secret, self.port)
 
     def start(self):
-        args = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1",
-                "--save", "", "--dir", self.dir,
+        args = self.wrap + [
+                "redis-server", "--port", str(self.port), "--bind", self.bind,
+                "--protected-mode", "no", "--save", "", "--dir", self.dir,
                 "--appendonly", "yes" if self.durable else "no", "--appendfsync", "always",
                 "--client-output-buffer-limit", "pubsub", "0", "0", "0"] + self.args
         if self.password:
@@ -250,7 +254,7 @@ class Redis:
 
     def cli(self, *args, stdin=None):
         """redis-cli; returns what it prints. stdin: bytes for its -x."""
-        argv = ["redis-cli", "-p", str(self.port)]
+        argv = self.wrap + ["redis-cli", "-p", str(self.port)]
         if self.password:
             argv += ["--no-auth-warning", "-a", self.password]
         out = subprocess.run(argv + list(args), input=stdin, check=True,

@@ -1,0 +1,461 @@
+"""Nothing is lost in silence: clients that come and go, workers that are killed, and a
+Redis that dies, stops, kicks us out, or is cut off."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import Case, Ctl, Redis, RedisPipe, descendants, wait_until
+from recovery import Ledger, run_resumers
+from wsclient import V1, raw, run
+
+PROBE_S = 0.6
+CHANNELS = ["c%d" % i for i in range(5)]
+
+
+class Resume(Case):
+    CLIENTS, CHANNELS, SECONDS = 60, 20, 8
+
+    def test_resume_is_complete_while_workers_are_killed(self):
+        d = self.daemon(workers=2)
+        killed = []
+
+        def kill(rng):
+            worker = rng.choice(d.status()["workers"])
+            if worker["pid"] > 0:
+                try:
+                    os.kill(worker["pid"], signal.SIGKILL)
+                    killed.append(worker["pid"])
+                except ProcessLookupError:
+                    pass
+
+        clients = run_resumers(self, d, self.CLIENTS, self.CHANNELS, 2000, self.SECONDS,
+                               kill, seed=int(os.environ.get("WSCAST_SEED", "6")))
+        print("%d messages to each channel, %d connections, %d cut by a kill, %d kills" % (
+            clients[0].next, sum(c.resumed for c in clients),
+            sum(c.cut for c in clients), len(killed)))
+        self.assertGreater(len(killed), 3)
+        self.assertGreater(sum(c.resumed for c in clients), 2 * len(clients))
+        d.stop()
+
+
+class Sender(threading.Thread):
+    """PUBLISHes numbers to all channels, on a connection of its own that is made anew
+    when it is lost. `sent` are those that Redis has taken."""
+
+    def __init__(self, redis, rate=200):
+        super().__init__(daemon=True)
+        self.redis, self.rate = redis, rate
+        self.n = 0
+        self.over = False
+        self.start()
+
+    def run(self):
+        pipe = None
+        while not self.over:
+            try:
+                if pipe is None:
+                    pipe = self.redis.connect()
+                    pipe.sock.settimeout(60)
+                pipe.publish([("wscast:" + c, str(self.n)) for c in CHANNELS])
+            except (OSError, AssertionError):
+                # Whether it was taken nobody knows: the number is not used again.
+                if pipe:
+                    pipe.close()
+                pipe = None
+                time.sleep(0.02)
+            self.n += 1
+            time.sleep(len(CHANNELS) / self.rate)
+        if pipe:
+            pipe.close()
+
+    def stop(self):
+        self.over = True
+        self.join()
+        return self.n - 1
+
+
+class Readiness(threading.Thread):
+    """What status said and when: (time, ready) at each change."""
+
+    def __init__(self, daemon):
+        super().__init__(daemon=True)
+        self.daemon_, self.changes, self.over = daemon, [], False
+        self.begun = threading.Event()
+        self.start()
+        self.begun.wait()
+
+    def run(self):
+        ctl = Ctl(self.daemon_.control)
+        while not self.over:
+            ready = ctl.ask("status")["ready"]
+            if not self.changes or self.changes[-1][1] != ready:
+                self.changes.append((time.monotonic(), ready))
+            self.begun.set()
+            time.sleep(0.01)
+        ctl.close()
+
+    def stop(self):
+        self.over = True
+        self.join()
+
+
+class FaultCase(Case):
+    """A fault, and what the subscribers of five channels were told: every lost message
+    lies in a gap, one gap for each channel and outage, and none for who came later."""
+
+    def fault(self, body, redis=None, lossy=True, outages=1, extra=None):
+        """extra: a channel of which all is read, and nothing looked at."""
+        redis = redis or self.redis()
+        d = self.daemon({"feed": {"probe_interval": "%dms" % (PROBE_S * 1000)}},
+                        redis=redis, workers=2)
+        sender = Sender(redis)
+
+        async def go():
+            wait_until("the feed", lambda: d.status()["ready"])
+            junk = await raw(d, extra) if extra else None
+            one, two = await Ledger.open(d, *CHANNELS), await Ledger.open(d, *CHANNELS)
+            await one.until("messages", lambda: all(one.last(c) > 5 for c in CHANNELS))
+            readiness = Readiness(d)
+            await asyncio.get_running_loop().run_in_executor(None, body, d, redis)
+            for ledger in (one, two):
+                await ledger.until("the gaps", lambda: all(
+                    len(ledger.gaps(c)) == outages for c in CHANNELS))
+            await asyncio.get_running_loop().run_in_executor(
+                None, wait_until, "readiness", lambda: d.status()["ready"])
+            late = await Ledger.open(d, *CHANNELS)
+            last = sender.n + 20
+            for ledger in (one, two, late):
+                await ledger.until("what comes after", lambda: all(
+                    ledger.last(c) >= last for c in CHANNELS))
+            readiness.stop()
+            number = sender.stop()
+            redis.cli("PUBLISH", "wscast:c0", str(number + 1))
+            for ledger in (one, two, late):
+                await ledger.until("the last", lambda: ledger.last("c0") == number + 1)
+                lost = ledger.check(self)
+                if ledger is late:
+                    self.assertEqual((lost, [ledger.gaps(c) for c in CHANNELS]),
+                                     (0, [[]] * len(CHANNELS)))
+                elif lossy:
+                    self.assertGreater(lost, 0)
+                for c in CHANNELS:
+                    for _, first, to in ledger.gaps(c):
+                        self.assertIsNone(to, first)
+                await ledger.close()
+            if junk:
+                await junk.close()
+            # Ready, not ready, ready: it was told, and once for each outage.
+            said = [ready for _, ready in readiness.changes]
+            self.assertEqual(said, [True] + [False, True] * outages)
+            feed = d.status()["feed"]
+            self.assertGreater(feed["down_seconds_total"], 0)
+            return readiness.changes
+
+        changes = asyncio.run(go())
+        d.stop()
+        return changes
+
+
+class RedisFault(FaultCase):
+    STOPPED_S = 2
+
+    def test_fault_kill_and_restart(self):
+        def body(d, redis):
+            redis.stop()
+            wait_until("not ready", lambda: not d.status()["ready"])
+            # Who publishes here is told at once, and nothing waits.
+            begun = time.monotonic()
+            for _ in range(20):
+                with self.assertRaises(Exception) as caught:
+                    d.publish("c0", "x")
+                self.assertEqual(caught.exception.code, "feed_down")
+            self.assertLess(time.monotonic() - begun, 5)
+            self.assertEqual(d.status()["feed"]["breaker"], "open")
+            redis.start()
+
+        # What was sent while it was dead nobody has taken: it need not be lost to us.
+        self.fault(body, lossy=False)
+
+    def test_fault_stopped(self):
+        stopped = []
+
+        def body(d, redis):
+            os.kill(redis.proc.pid, signal.SIGSTOP)
+            stopped.append(time.monotonic())
+            try:
+                wait_until("not ready", lambda: not d.status()["ready"])
+                time.sleep(self.STOPPED_S)
+            finally:
+                os.kill(redis.proc.pid, signal.SIGCONT)
+
+        changes = self.fault(body, lossy=False)
+        # Within two probes, and what a loaded machine adds.
+        self.assertLess(changes[1][0] - stopped[0], 2 * PROBE_S + 3)
+
+    def test_fault_client_kill(self):
+        def body(d, redis):
+            redis.cli("CLIENT", "KILL", "TYPE", "pubsub")
+            wait_until("not ready", lambda: d.status()["feed"]["reconnects"] > 0)
+
+        self.fault(body, lossy=False)
+
+    def test_fault_output_buffer_limit(self):
+        """We do not read; Redis lets us wait for so much, and then no more."""
+        def body(d, redis):
+            redis.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 1mb 0")
+            filler = redis.connect()
+            os.kill(d.pid, signal.SIGSTOP)
+            try:
+                while redis.cli("PUBSUB", "NUMSUB", "wscast:junk").split()[-1] != "0":
+                    filler.publish([("wscast:junk", b"x" * 60000)] * 20)
+                time.sleep(0.2)  # for some that nobody hears
+            finally:
+                os.kill(d.pid, signal.SIGCONT)
+                filler.close()
+            wait_until("not ready", lambda: d.status()["feed"]["reconnects"] > 0)
+
+        self.fault(body, extra="junk")
+
+    def test_fault_breaker_when_slow(self):
+        """A Redis that stands still is asked for no more than it can answer later."""
+        redis = self.redis()
+        d = self.daemon({"feed": {"publish_timeout": "300ms", "probe_interval": "10s"},
+                         "channel *": {"publish": "anyone"}}, redis=redis, workers=1)
+
+        async def go():
+            wait_until("the feed", lambda: d.status()["ready"])
+            v1 = await V1.open(d)
+            await v1.ok(publish="a", data=1)
+            os.kill(redis.proc.pid, signal.SIGSTOP)
+            try:
+                await v1.send(id="w", publish="a", data=2)
+                wait_until("the breaker", lambda: d.status()["feed"]["breaker"] == "open")
+                # Now and then one is let through to find out, and then no other.
+                for i in range(20):
+                    await v1.send(id=i, publish="a", data=3)
+                for _ in range(18):
+                    self.assertEqual((await v1.recv())["error"]["code"], "feed_down")
+            finally:
+                os.kill(redis.proc.pid, signal.SIGCONT)
+            while "ok" not in await v1.ask(publish="a", data=4):
+                await asyncio.sleep(0.05)
+            self.assertEqual(d.status()["feed"]["breaker"], "closed")
+            self.assertIn("w", [e["id"] for e in v1.events if "ok" in e])
+            self.assertEqual(d.status()["feed"]["breaker_opened"], 1)
+            await v1.close()
+
+        run(go())
+        d.stop()
+
+    def test_fault_channel_forbidden_after_a_reconnect_is_told(self):
+        redis = self.redis()
+        redis.cli("ACL", "SETUSER", "gw", "on", ">pw", "+@all", "allchannels")
+        d = self.daemon({"feed": {"source": "pubsub",
+                                  "redis": redis.url.replace("redis://", "redis://gw:pw@")}},
+                        workers=2)
+
+        async def go():
+            wait_until("the feed", lambda: d.status()["ready"])
+            ledgers = [await Ledger.open(d, "c0", "c1") for _ in range(3)]
+            redis.cli("ACL", "SETUSER", "gw", "resetchannels", "&wscast:c0", "&wscast:!probe:*")
+            redis.cli("CLIENT", "KILL", "TYPE", "pubsub")
+            for ledger in ledgers:
+                await ledger.until("the word", lambda: ledger.unsubscribed)
+                await ledger.until("the gap", lambda: ledger.gaps("c0"))
+                self.assertEqual([(u["channel"], u["code"]) for u in ledger.unsubscribed],
+                                 [("c1", "forbidden")])
+                self.assertEqual(ledger.gaps("c1"), [])
+            redis.cli("PUBLISH", "wscast:c0", "1")
+            for ledger in ledgers:
+                await ledger.until("what is left", lambda: ledger.last("c0") == 1)
+            # Allowed again: it is asked for anew.
+            redis.cli("ACL", "SETUSER", "gw", "allchannels")
+            again = await Ledger.open(d, "c1")
+            redis.cli("PUBLISH", "wscast:c1", "2")
+            await again.until("the message", lambda: again.last("c1") == 2)
+            for ledger in ledgers + [again]:
+                await ledger.close()
+
+        run(go())
+        d.stop()
+
+    def test_fault_probe_forbidden_is_said_and_lived_with(self):
+        redis = self.redis()
+        redis.cli("ACL", "SETUSER", "gw", "on", ">pw", "+@all", "resetchannels", "&wscast:c*")
+        d = self.daemon({"feed": {"source": "pubsub",
+                                  "redis": redis.url.replace("redis://", "redis://gw:pw@")}},
+                        workers=1)
+        d.wait_line("only PING tells")
+        wait_until("the feed", lambda: d.status()["ready"])
+        d.stop()
+
+
+class Cut(FaultCase):
+    """A network partition: packets are dropped in silence, both ways."""
+
+    def test_fault_partition(self):
+        if os.geteuid() != 0:
+            self.skipTest("SKIPPED: a network partition needs root")
+        net = Namespace()
+        self.addCleanup(net.done)
+        redis = net.redis()
+        self.addCleanup(redis.done)
+
+        def body(d, redis):
+            net.cut()
+            wait_until("not ready", lambda: not d.status()["ready"])
+            time.sleep(0.5)
+            net.heal()
+
+        self.fault(body, redis=redis)
+
+
+class Churn(Case):
+    """Channels come and go: Redis is subscribed to what is subscribed here, and to
+    nothing else; what they took is given back."""
+
+    COUNT, HELD, BATCH = 20000, 2000, 500
+
+    def test_churn_interest_is_what_is_subscribed(self):
+        redis = self.redis()
+        d = self.daemon({"limits": {"channels_per_connection": 20000}},
+                        redis=redis, workers=2)
+
+        def at_redis():
+            names = redis.cli("PUBSUB", "CHANNELS", "wscast:[^!]*").split()
+            return {n[len("wscast:"):] for n in names}
+
+        async def go():
+            wait_until("the feed", lambda: d.status()["ready"])
+            held = ["held%d" % i for i in range(self.HELD)]
+            pass_by, stay = await V1.open(d), []
+            for begin in range(0, self.HELD, 20000):
+                stay.append(await V1.open(d))
+                await self.all(stay[-1], "subscribe", held[begin:begin + 20000])
+            memory = []
+            for begin in range(0, self.COUNT, self.BATCH):
+                names = ["come%d" % i for i in range(begin, begin + self.BATCH)]
+                await self.all(pass_by, "subscribe", names)
+                if begin % (self.COUNT // 4) == 0:
+                    self.assertLessEqual(set(held) | set(names), at_redis())
+                    memory.append(rss(d))
+                await self.all(pass_by, "unsubscribe", names)
+            wait_until("the last to be left at Redis", lambda: at_redis() == set(held))
+            # All of them again, behind a link that was lost; the loop does not stand.
+            redis.cli("CLIENT", "KILL", "TYPE", "pubsub")
+            wait_until("the link", lambda: d.status()["feed"]["reconnects"] == 1)
+            slowest = 0.0
+            while not d.status()["ready"]:
+                begun = time.monotonic()
+                d.status()
+                slowest = max(slowest, time.monotonic() - begun)
+            self.assertEqual(at_redis(), set(held))
+            memory.append(rss(d))
+            print("RSS by and by: %s MiB; slowest answer while subscribing again: %.0f ms"
+                  % ([m >> 20 for m in memory], slowest * 1000))
+            for v1 in stay + [pass_by]:
+                await v1.close()
+            wait_until("nothing to be left at Redis", lambda: not at_redis())
+            return memory
+
+        memory = run(go())
+        # A daemon that keeps what passed by would grow by a kilobyte for each.
+        self.assertLess(memory[-1] - memory[1], (48 << 20) + self.COUNT * 64)
+        d.stop()
+
+    async def all(self, v1, what, names):
+        sent = answered = 0
+        while answered < len(names):
+            while sent < len(names) and sent - answered < 200:
+                await v1.send(**{"id": sent, what: names[sent]})
+                sent += 1
+            msg = await v1.recv()
+            self.assertNotIn("error", msg)
+            answered += "id" in msg
+
+
+def rss(d):
+    """Resident memory of the daemon and all its processes, in bytes; what they share is
+    counted once for each."""
+    total = 0
+    for pid in [d.pid] + list(descendants(d.pid)):
+        with open("/proc/%d/statm" % pid) as f:
+            total += int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return total
+
+
+class Namespace:
+    """A network namespace with a Redis in it, behind a cable that can be pulled."""
+
+    def __init__(self):
+        self.name = "wst%d" % os.getpid()
+        n = os.getpid() % 250
+        self.here, self.there = "10.231.%d.1" % n, "10.231.%d.2" % n
+        self.ip("netns", "add", self.name)
+        self.ip("link", "add", "wst-a%d" % n, "type", "veth", "peer", "name", "wst-b%d" % n,
+                "netns", self.name)
+        self.cable, self.far = "wst-a%d" % n, "wst-b%d" % n
+        self.ip("addr", "add", self.here + "/30", "dev", self.cable)
+        self.ip("link", "set", self.cable, "up")
+        self.ip("-n", self.name, "addr", "add", self.there + "/30", "dev", self.far)
+        self.ip("-n", self.name, "link", "set", self.far, "up")
+        self.ip("-n", self.name, "link", "set", "lo", "up")
+
+    @staticmethod
+    def ip(*args):
+        subprocess.run(["ip"] + list(args), check=True, timeout=10)
+
+    def redis(self):
+        return FarRedis(self)
+
+    def cut(self):
+        self.ip("-n", self.name, "link", "set", self.far, "down")
+
+    def heal(self):
+        self.ip("-n", self.name, "link", "set", self.far, "up")
+
+    def done(self):
+        subprocess.run(["ip", "netns", "del", self.name], timeout=10, check=False)
+
+
+class FarRedis(Redis):
+    """redis-server inside a namespace. Who talks to it from here does so in there: only
+    the gateway is cut off."""
+
+    bind = "0.0.0.0"
+
+    def __init__(self, net):
+        self.net = net
+        self.wrap = ["ip", "netns", "exec", net.name]
+        super().__init__()
+
+    @property
+    def url(self):
+        return "redis://%s:%d/0" % (self.net.there, self.port)
+
+    def connect(self):
+        with open("/proc/thread-self/ns/net") as here, \
+                open("/run/netns/" + self.net.name) as there:
+            enter(there)
+            try:
+                return RedisPipe(self.port)
+            finally:
+                enter(here)
+
+
+def enter(net):
+    """This thread goes on in another network namespace."""
+    if ctypes.CDLL(None, use_errno=True).setns(net.fileno(), 0x40000000) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+if __name__ == "__main__":
+    unittest.main()
