@@ -90,7 +90,8 @@ help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  %-14s %s\n", $$1, $$2 }' \
 		$(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: V=1 WERROR=1 SAN=address,undefined SAN=thread CC CFLAGS LDFLAGS'
-	@echo '           TESTS=words (names to run)  FUZZ_SECONDS=n  HOST= PORT= (make run)'
+	@echo '           TESTS=words (names to run)  BENCH=words (cases, options)'
+	@echo '           FUZZ_SECONDS=n  HOST= PORT= (make run)'
 	@echo '           DESTDIR PREFIX SYSCONFDIR UNITDIR (make install)'
 
 .PHONY: deps
@@ -195,7 +196,7 @@ soak-now:
 
 BENCH ?=
 .PHONY: bench bench-now
-bench: ## measure against the floor: build/bench/bench.txt and .json, some minutes long
+bench: ## measure against the floor (12 minutes), or BENCH=names of cases: build/bench/
 	$(Q)packaging/install-deps build bench
 	$(SUBMAKE) -j$(JOBS) all
 	$(SUBMAKE) bench-now
@@ -259,7 +260,7 @@ lint-man:
 	$(Q)mandoc -T lint -W warning $(man_pages)
 lint-scripts:
 	$(Q)shellcheck $(scripts)
-	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run tests/bench/run $(wildcard tests/integration/*.py tests/interop/*.py)
+	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run tests/bench/run $(wildcard tests/*/*.py)
 check-includes: ## hold the table of who may include whom
 	$(Q)tests/check-includes
 

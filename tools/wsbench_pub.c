@@ -48,7 +48,8 @@ struct pub {
 	uint32_t step, phase;
 	uint64_t random;
 	double due_ns; /* of the next message or burst */
-	uint64_t probe_ns;
+	uint64_t probe_ns;       /* when to probe again */
+	uint64_t probe_received; /* copies that had come when that was set */
 	char *payload;
 };
 
@@ -297,6 +298,33 @@ publish_more(struct pub *p)
 	return 20e6; /* a ring may be missed, when clients come and go */
 }
 
+static uint64_t
+received_by_all(const struct pub *p)
+{
+	uint64_t received = 0;
+
+	for (unsigned g = 0; g < p->o->processes; g++)
+		received += OWN_GET(p->s->gens[g].received);
+	return received;
+}
+
+/* Whether copies of the last round are still coming: with many clients one round may
+ * take seconds, and another on top of it would teach nothing new. */
+static bool
+probes_under_way(struct pub *p, uint64_t now_ns)
+{
+	uint64_t received;
+
+	if (now_ns < p->probe_ns || unanswered(p) > 0)
+		return true;
+	received = received_by_all(p);
+	if (received == p->probe_received)
+		return false;
+	p->probe_received = received;
+	p->probe_ns = now_ns + PROBE_NS;
+	return true;
+}
+
 /* A message to each channel that has receivers who have shown nothing yet. */
 static double
 probe(struct pub *p)
@@ -305,7 +333,7 @@ probe(struct pub *p)
 	uint32_t n = p->o->channels, unsure = 0, c = 0;
 
 	(void)harvest(p);
-	if (now_ns < p->probe_ns || unanswered(p) > 0)
+	if (probes_under_way(p, now_ns))
 		return PROBE_NS / 10.;
 	/* From where the last round was cut off. */
 	for (uint32_t i = 0; i < n; i++) {
