@@ -6,7 +6,8 @@
  *   wsbench_options.c   what is to be done
  *   wsbench_run.c       one measurement: forks the others, leads them through phases
  *   wsbench_shared.c    what they share
- *   wsbench_gen.c       the clients; wsbench_wire.c, _check.c, _hist.c, _proto_*.c
+ *   wsbench_gen.c       the clients; wsbench_conn.c, _judge.c; _wire.c, _check.c,
+ *                       _hist.c, _proto_*.c
  *   wsbench_pub.c       the publisher, and its ways: wsbench_via.c
  *   wsbench_result.c    the figures; wsbench_proc.c for CPU and memory
  *   wsbench_report.c    for people; wsbench_rounds.c with floors in turn

@@ -23,8 +23,8 @@
 #include "tools/wsbench_via.h"
 
 #define CONNS_MAX 512
-/* A message that is not complete by then is no part of the fanout's times; and does not
- * keep saturation waiting any longer. */
+/* A message of which no copy came for so long is not waited for any more: it is no part
+ * of the fanout's times. Saturation does not wait even while copies still come. */
 #define GIVE_UP_NS 10000000000u
 #define GIVE_UP_SATURATED_NS 3000000000u
 #define PROBE_NS 50000000u /* between two rounds of probing */
@@ -47,7 +47,7 @@ struct pub {
 	uint32_t on_turn; /* channel */
 	uint32_t step, phase;
 	uint64_t random;
-	double due_ns; /* of the next message or burst */
+	double due_ns;           /* of the next message or burst */
 	uint64_t probe_ns;       /* when to probe again */
 	uint64_t probe_received; /* copies that had come when that was set */
 	char *payload;
@@ -175,15 +175,18 @@ is_complete(const struct pub *p, const struct sent *sent, uint64_t *ret_last_ns)
 static bool
 settle_message(struct pub *p, struct sent *sent, uint64_t now_ns)
 {
-	uint64_t last_ns;
+	uint64_t last_ns, came_ns;
+	bool complete;
 
 	if (sent->done)
 		return true;
-	if (is_complete(p, sent, &last_ns)) {
+	complete = is_complete(p, sent, &last_ns);
+	came_ns = last_ns > sent->at_ns ? last_ns : sent->at_ns;
+	if (complete) {
 		if (sent->measured && sent->expected > 0)
 			hist_add(&p->mine->fanout, last_ns - sent->at_ns, 1);
-	} else if (now_ns - sent->at_ns >
-		       (saturates(p) ? GIVE_UP_SATURATED_NS : GIVE_UP_NS) ||
+	} else if ((saturates(p) && now_ns - sent->at_ns > GIVE_UP_SATURATED_NS) ||
+		   (now_ns > came_ns && now_ns - came_ns > GIVE_UP_NS) ||
 		   p->next - sent->msg > MARKS - 4096) {
 		if (sent->measured)
 			OWN_ADD(p->mine->incomplete, 1u);
