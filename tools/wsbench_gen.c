@@ -72,6 +72,8 @@ follow_phase(struct gen *g)
 	}
 	if (step == g->step)
 		return;
+	if (g->step == 0)
+		g->start_ns = net_now_ns();
 	g->step = step;
 	if (OWN_GET(g->s->phase) == PHASE_END)
 		judge_missing(g);
@@ -101,6 +103,8 @@ tick(struct gen *g)
 static int
 loop_timeout_ms(const struct gen *g)
 {
+	if (g->step == 0) /* PHASE_START */
+		return 500;
 	if (g->o->drops > 0 || (g->o->slow > 0 && g->o->slow_bytes > 0))
 		return 10;
 	if (g->away.head != NOBODY || g->retry.head != NOBODY)
@@ -127,7 +131,8 @@ run_loop(struct gen *g)
 				    events[i].events);
 		}
 		follow_phase(g);
-		conn_begin_some(g);
+		if (g->step != 0)
+			conn_begin_some(g);
 		tick(g);
 	}
 }

@@ -22,6 +22,7 @@
 #include "tools/wsbench_options.h"
 
 enum phase {
+	PHASE_START,   /* the server gets ready; nobody does anything */
 	PHASE_CONNECT, /* generators connect; nothing is published */
 	PHASE_SETTLE, /* the publisher probes channels until every subscription works */
 	PHASE_WARMUP, /* published, not measured */

@@ -230,6 +230,9 @@ client_begin(struct worker *w, int fd, uint16_t listener, uint8_t marks,
 	    timer_ticks(w->settings->handshake_timeout_ms));
 	slot_set_state(s, SLOT_HANDSHAKE); /* T1 */
 	watch(w, (uint32_t)slot);
+	/* Its request is here already when many wait to be accepted. To look costs less
+	 * than the event that would say so. */
+	client_readable(w, (uint32_t)slot);
 	return 0;
 }
 
