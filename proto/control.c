@@ -297,27 +297,48 @@ control_ok(json_t *ok, size_t *ret_len)
 	return control_line_of(json_pack("{s:o}", "ok", ok), ret_len);
 }
 
+/* Text that may have come from outside, or was cut in the middle of a character. */
+static json_t *
+string_of(char *text)
+{
+	json_t *string = json_string(text);
+
+	if (string != NULL)
+		return string;
+	for (char *p = text; *p != '\0'; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	return json_string(text);
+}
+
 char *
 control_error(enum control_code code, size_t *ret_len, const char *fmt, ...)
 {
 	char text[512];
-	json_t *message;
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 
-	message = json_string(text);
-	if (message == NULL) {
-		/* What came from outside, or was cut in the middle of a character. */
-		for (char *p = text; *p != '\0'; p++)
-			if ((unsigned char)*p >= 0x80)
-				*p = '?';
-		message = json_string(text);
-	}
 	return control_line_of(json_pack("{s:{s:s,s:o}}", "error", "code",
-				   control_code_name(code), "message", message),
+				   control_code_name(code), "message", string_of(text)),
+	    ret_len);
+}
+
+char *
+control_faults(char *const *line, unsigned n, size_t *ret_len)
+{
+	char message[80];
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < n; i++)
+		(void)json_array_append_new(list, string_of(line[i]));
+	(void)snprintf(message, sizeof(message),
+	    "nothing was changed: %u fault%s in the settings", n, n == 1 ? "" : "s");
+	return control_line_of(json_pack("{s:{s:s,s:s,s:o}}", "error", "code",
+				   control_code_name(CONTROL_BAD_REQUEST), "message",
+				   message, "faults", list),
 	    ret_len);
 }
 

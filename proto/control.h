@@ -135,6 +135,10 @@ char *control_ok(json_t *ok, size_t *ret_len);
 char *control_error(enum control_code code, size_t *ret_len, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* {"error":{…,"faults":["FILE:LINE: …", …]}}: settings that were not taken. Broken
+ * UTF-8 in a line is replaced in its place. */
+char *control_faults(char *const *line, unsigned n, size_t *ret_len);
+
 /* A tail's line for one message. A JSON payload goes in as it is, but for newlines
  * between its tokens, which become spaces. time_ns: CLOCK_REALTIME. */
 char *control_message(const struct message *m, uint64_t time_ns, size_t *ret_len);

@@ -19,6 +19,9 @@
 #define SETTINGS_FAULTS_MAX 100
 #define SETTINGS_STREAMS_MAX 16
 #define LISTEN_MODE 0660 /* of a unix socket, unless mode= says otherwise */
+#define SETTINGS_FILES_MAX 16
+#define SETTINGS_FILE_MAX (1u << 20) /* bytes of a file that a setting names */
+#define SETTINGS_NAMES_MAX 100
 
 struct listen_address {
 	char text[192]; /* as written */
@@ -49,6 +52,21 @@ struct rule {
 	bool presence;
 	uint32_t max_message_size; /* 0 = limits.max_message_size */
 	uint32_t rate;             /* publishes a second per connection, 0 = any */
+};
+
+/* Who has the bytes of the file that a setting names. */
+enum file_readers {
+	FILE_NONE,       /* the setting names no file */
+	FILE_SUPERVISOR, /* the supervisor alone: no process that strangers talk to */
+	FILE_WORKERS,    /* the workers, too */
+};
+
+/* A file that a setting names, as it was read together with the settings. */
+struct settings_file {
+	char name[64]; /* of the setting: "tls.certificate" */
+	enum file_readers readers;
+	char *data; /* len bytes, and a NUL behind them */
+	size_t len;
 };
 
 struct settings {
@@ -92,6 +110,11 @@ struct settings {
 	/* [channel …], in the order of the file; the last is always "*" */
 	struct rule *rules;
 	size_t nrules;
+	/* The files that settings name, those that are set alone. */
+	struct settings_file files[SETTINGS_FILES_MAX];
+	unsigned nfiles;
+	/* No setting: what max_message_size may become without a restart; 0 = any. */
+	uint32_t message_bound;
 };
 
 /* One fault: "FILE:LINE: what is wrong, and what would be right". */
@@ -101,7 +124,8 @@ struct faults {
 };
 
 /*
- * Read a file, then NOVERRIDES settings "SECTION.KEY=VALUE" (reported as "-o N").
+ * Read a file, then NOVERRIDES settings "SECTION.KEY=VALUE" (reported as "-o N"), and
+ * the files that they name.
  *
  * path    NULL: defaults and overrides only.
  * faults  all of them, for the caller to show and faults_done().
@@ -112,7 +136,33 @@ struct faults {
 int settings_load(const char *path, const char *const *overrides, size_t noverrides,
     struct settings **ret_settings, struct faults *faults)
     __attribute__((warn_unused_result));
-/* The same from text (a memfd that settings_dump() filled). */
+
+struct settings_names {
+	char *name[SETTINGS_NAMES_MAX];
+	unsigned n;
+	unsigned more; /* that there was no room for */
+};
+
+/* What a reload changes: "limits.message_rate", "[channel chat:*] is new". */
+struct settings_changes {
+	struct settings_names live;    /* holds from now on */
+	struct settings_names restart; /* was changed in the file, and waits for one */
+};
+
+/*
+ * The same for a server that runs: what may not change while it does (setting_info's
+ * `reload`) keeps the value that it has.
+ *
+ * running      borrowed.
+ * ret_changes  for settings_changes_done(), whatever is returned.
+ */
+int settings_reload(const char *path, const char *const *overrides, size_t noverrides,
+    const struct settings *running, struct settings **ret_settings,
+    struct settings_changes *ret_changes, struct faults *faults)
+    __attribute__((warn_unused_result));
+void settings_changes_done(struct settings_changes *c);
+
+/* The same from text that settings_dump() wrote; reads no file. */
 int settings_parse(const char *text, size_t len, struct settings **ret_settings,
     struct faults *faults) __attribute__((warn_unused_result));
 void settings_free(struct settings *s);
@@ -124,6 +174,13 @@ char *settings_dump(const struct settings *s);
 /* One key ("server.workers", "channel chat:*.publish") as text, the password as ***;
  * what may be repeated, one a line. malloc'd; NULL with errno ENOENT or ENOMEM. */
 char *settings_get(const struct settings *s, const char *key);
+
+/* The file that a setting names ("tls.certificate"); NULL when that is not set. */
+const struct settings_file *settings_file(const struct settings *s, const char *name);
+/* Add a file to settings that were parsed from text. Copied. Returns 0, -EINVAL when
+ * there are too many or the name is too long, -ENOMEM. */
+int settings_attach(struct settings *s, const char *name, const void *data, size_t len)
+    __attribute__((warn_unused_result));
 
 /* A key of the table, for those who list them all. */
 struct setting_info {

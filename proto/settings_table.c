@@ -186,7 +186,10 @@ const struct setting settings_table[] = {
     {.section = "server",
 	.key = "demo",
 	.type = SETTING_STRING,
+	.max = 512 * KIB,
 	.fallback = "",
+	.file = FILE_WORKERS,
+	.reload = true,
 	IN_SETTINGS(demo)},
     {.section = "server",
 	.key = "echo",
@@ -875,6 +878,63 @@ setting_done(const struct setting *k, void *base)
 		free(*(char **)field_of(k, base));
 		*(char **)field_of(k, base) = NULL;
 	}
+}
+
+/* ---- value to value ---- */
+
+static size_t
+field_size(const struct setting *k)
+{
+	switch (k->type) {
+	case SETTING_BOOL:
+		return sizeof(bool);
+	case SETTING_WORD:
+		return sizeof(enum who); /* all are of int's size */
+	default:
+		return sizeof(uint32_t);
+	}
+}
+
+static bool
+same_listeners(const struct settings *a, const struct settings *b)
+{
+	for (unsigned i = 0; a->nlisten == b->nlisten && i < a->nlisten; i++)
+		if (strcmp(a->listen[i].text, b->listen[i].text) != 0)
+			return false;
+	return a->nlisten == b->nlisten;
+}
+
+bool
+setting_same(const struct setting *k, const void *a, const void *b)
+{
+	const char *fa = (const char *)a + k->offset, *fb = (const char *)b + k->offset;
+
+	if (k->type == SETTING_LISTEN)
+		return same_listeners(a, b);
+	if (k->type == SETTING_STRING || k->type == SETTING_LIST)
+		return strcmp(*(const char *const *)fa, *(const char *const *)fb) == 0;
+	return memcmp(fa, fb, field_size(k)) == 0;
+}
+
+int
+setting_copy(const struct setting *k, const void *from, void *to)
+{
+	const struct settings *s = from;
+	char *text;
+
+	if (k->type == SETTING_LISTEN) {
+		memcpy(((struct settings *)to)->listen, s->listen, sizeof(s->listen));
+		((struct settings *)to)->nlisten = s->nlisten;
+	} else if (k->type == SETTING_STRING || k->type == SETTING_LIST) {
+		text = strdup(*(const char *const *)((const char *)from + k->offset));
+		if (text == NULL)
+			return -ENOMEM;
+		setting_done(k, to);
+		*(char **)field_of(k, to) = text;
+	} else {
+		memcpy(field_of(k, to), (const char *)from + k->offset, field_size(k));
+	}
+	return 0;
 }
 
 /* ---- value to text ---- */

@@ -1,6 +1,6 @@
 /*
- * settings_table.h - the table of all settings, and the text of one value: what
- * settings.c is driven by. For settings.c alone.
+ * settings_table.h - the table of all settings, and the text of one value. For
+ * settings*.c alone.
  */
 #ifndef WSCAST_PROTO_SETTINGS_TABLE_H
 #define WSCAST_PROTO_SETTINGS_TABLE_H
@@ -39,6 +39,9 @@ struct setting {
 	/* Whether a string, or a word of a list, is right: NULL, or why not. */
 	const char *(*check)(const char *text);
 	bool reload;
+	/* A SETTING_STRING that is the path of a file; `max` bounds its bytes, 0 =
+	 * SETTINGS_FILE_MAX. */
+	enum file_readers file;
 };
 
 extern const struct setting settings_table[];
@@ -62,6 +65,11 @@ void setting_clear(const struct setting *k, void *base);
 
 /* Free what a field owns. */
 void setting_done(const struct setting *k, void *base);
+
+/* Whether two have the same value / make `to` have that of `from` (0 or -ENOMEM). */
+bool setting_same(const struct setting *k, const void *a, const void *b);
+int setting_copy(const struct setting *k, const void *from, void *to)
+    __attribute__((warn_unused_result));
 
 /* Write the value, each line behind `before` and with `after` at its end. */
 void setting_print(const struct setting *k, const void *base, const char *before,
