@@ -18,7 +18,7 @@ enum launch_fd {
 	LAUNCH_UPSTREAM = 7,
 	LAUNCH_WAKE = 8,       /* eventfd: the supervisor rings the worker */
 	LAUNCH_DOORBELL = 9,   /* eventfd: the worker rings the supervisor */
-	LAUNCH_SETTINGS = 10,  /* memfd: the settings as text, proto/settings.h */
+	LAUNCH_SETTINGS = 10,  /* read-only: shm/generation.h */
 	LAUNCH_LISTENERS = 11, /* the first of NLISTENERS, in the settings' order */
 };
 

@@ -112,7 +112,8 @@ struct page {
 	_Atomic uint32_t demand[RING_DIALECTS]; /* open connections per dialect */
 	_Atomic uint32_t sending;               /* enum worker_sending */
 	_Atomic uint32_t sandboxed;             /* 1: this serving process is */
-	uint8_t pad3[56];
+	_Atomic uint64_t settings; /* generation that holds here (generation.h) */
+	uint8_t pad3[48];
 
 	_Atomic uint64_t counter[PAGE_COUNTER_COUNT];
 };
@@ -203,6 +204,20 @@ static inline void
 page_set_sandboxed(struct page *p, bool sandboxed)
 {
 	atomic_store_explicit(&p->sandboxed, sandboxed, memory_order_relaxed);
+}
+
+/* Which generation of the settings this worker has: of a worker that is away, that of
+ * its last serving process. */
+static inline uint64_t
+page_settings(const struct page *p)
+{
+	return atomic_load_explicit(&p->settings, memory_order_relaxed);
+}
+
+static inline void
+page_set_settings(struct page *p, uint64_t generation)
+{
+	atomic_store_explicit(&p->settings, generation, memory_order_relaxed);
 }
 
 /* Open connections that want this dialect: a hint for the writer. */

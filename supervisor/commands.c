@@ -17,6 +17,7 @@
 #define HISTORY_MAX 1000         /* messages of one answer */
 #define HISTORY_BYTES (4u << 20) /* likewise, but for a longer one */
 #define RESTART_MAX_MS 30000     /* for one worker */
+#define RELOAD_MAX_MS 10000      /* for all of them */
 
 /* ---- answers ---- */
 
@@ -474,13 +475,11 @@ run_restart(struct ctl_client *c)
 		    worker == NULL ? "all workers" : "a worker");
 }
 
-void
-command_turn(struct ctl_client *c)
+static void
+restart_turn(struct ctl_client *c)
 {
 	struct worker_look look;
 
-	if (c->waits != CTL_WAITS_RESTART)
-		return;
 	workers_look(c->sock->s->workers, c->next, &look);
 	if (look.healthy_count == c->healthy_before || !look.healthy) {
 		if (supervisor_now_ms() > c->deadline_ms)
@@ -502,7 +501,88 @@ command_turn(struct ctl_client *c)
 	c->restarted = NULL;
 }
 
+/* ---- reload ---- */
+
+static json_t *
+names_json(const struct settings_names *l)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < l->n; i++)
+		(void)json_array_append_new(list, json_string(l->name[i]));
+	if (l->more > 0)
+		(void)json_array_append_new(list, json_sprintf("and %u more", l->more));
+	return list;
+}
+
+static void
+say_faults(struct ctl_client *c, const struct faults *faults)
+{
+	size_t len = 0;
+	char *line = control_faults(faults->line, faults->n, &len);
+
+	finish(c);
+	client_reply(c, line, len);
+}
+
+static void
+run_reload(struct ctl_client *c)
+{
+	struct supervisor *s = c->sock->s;
+	struct settings_changes changes;
+	struct faults faults;
+
+	if (!check_may_change(c))
+		return;
+	if (supervisor_reload(s, &changes, &faults) < 0) {
+		say_faults(c, &faults);
+	} else {
+		json_decref(c->reloaded);
+		c->generation = workers_settings(s->workers);
+		c->reloaded = json_pack("{s:I, s:o, s:o}", "generation",
+		    (json_int_t)c->generation, "changed", names_json(&changes.live),
+		    "restart", names_json(&changes.restart));
+		c->deadline_ms = supervisor_now_ms() + RELOAD_MAX_MS;
+		c->waits = CTL_WAITS_RELOAD;
+	}
+	settings_changes_done(&changes);
+	faults_done(&faults);
+}
+
+/* A worker that is away takes the newest when it comes. */
+static void
+reload_turn(struct ctl_client *c)
+{
+	const struct supervisor *s = c->sock->s;
+
+	for (unsigned i = 0; i < s->nworkers; i++) {
+		struct worker_look look;
+
+		workers_look(s->workers, i, &look);
+		if (look.state != KEEPER_RUNNING ||
+		    page_settings(look.page) >= c->generation)
+			continue;
+		if (supervisor_now_ms() > c->deadline_ms)
+			say_error(c, CONTROL_INTERNAL,
+			    "the settings hold, but worker %u has not taken them in %d "
+			    "s; see the log",
+			    i, RELOAD_MAX_MS / 1000);
+		return;
+	}
+	say_ok(c, c->reloaded);
+	c->reloaded = NULL;
+}
+
 /* ---- all ---- */
+
+void
+command_turn(struct ctl_client *c)
+{
+	if (c->waits == CTL_WAITS_RESTART)
+		restart_turn(c);
+	else if (c->waits == CTL_WAITS_RELOAD)
+		reload_turn(c);
+}
 
 static const struct {
 	const char *name;
@@ -518,6 +598,7 @@ static const struct {
     {"history", run_history},
     {"tail", run_tail},
     {"restart", run_restart},
+    {"reload", run_reload},
 };
 
 void
@@ -533,7 +614,7 @@ command_run(struct ctl_client *c)
 		}
 	say_error(c, CONTROL_BAD_REQUEST,
 	    "unknown command \"%.40s\": this version has status, version, workers, "
-	    "clients, client, channels, publish, history, tail and restart",
+	    "clients, client, channels, publish, history, tail, restart and reload",
 	    cmd);
 }
 
@@ -544,4 +625,6 @@ command_end(struct ctl_client *c)
 	finish(c);
 	json_decref(c->restarted);
 	c->restarted = NULL;
+	json_decref(c->reloaded);
+	c->reloaded = NULL;
 }

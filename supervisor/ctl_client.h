@@ -26,6 +26,7 @@ enum ctl_waits {
 	CTL_WAITS_PUBLISH, /* for the feed's answer */
 	CTL_WAITS_TAIL,    /* for channels to become live */
 	CTL_WAITS_RESTART, /* for new serving processes */
+	CTL_WAITS_RELOAD,  /* for all workers to have new settings */
 };
 
 struct ctl_client {
@@ -52,6 +53,10 @@ struct ctl_client {
 	unsigned next, end;
 	uint64_t healthy_before, adopted_before, deadline_ms;
 	json_t *restarted;
+
+	/* RELOAD: the answer, once all workers have this generation */
+	uint64_t generation;
+	json_t *reloaded;
 
 	ev_io read_io, write_io;
 };
@@ -86,7 +91,7 @@ void command_run(struct ctl_client *c);
 void command_published(struct ctl_client *c, int err);
 /* A channel of a waiting tail is live, or was refused. */
 void command_live(struct ctl_client *c, uint32_t channel, int err);
-/* Look whether a waiting restart has come further. */
+/* Look whether a waiting restart or reload has come further. */
 void command_turn(struct ctl_client *c);
 /* The client goes: end its tails and what it waited for. */
 void command_end(struct ctl_client *c);

@@ -33,7 +33,7 @@ struct receipt {
 	uint64_t client;       /* CONTROL: which connection, by its number */
 };
 
-/* What a feed works with; all borrowed. */
+/* What a feed works with; all borrowed, the settings until feed_set_settings(). */
 struct feed_env {
 	struct ev_loop *loop;
 	const struct settings *settings;
@@ -91,6 +91,13 @@ int feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
     __attribute__((warn_unused_result));
 int feed_stream_new(const struct feed_env *env, struct feed **ret_feed)
     __attribute__((warn_unused_result));
+
+/* A reload: these from now on. */
+static inline void
+feed_set_settings(struct feed *f, const struct settings *settings)
+{
+	f->env.settings = settings;
+}
 
 /* Deliver a channel / no longer: the index is the registry's. */
 static inline void

@@ -42,7 +42,7 @@ struct pubsub {
 	struct feed feed;
 	struct redis_target *target;
 	struct feed_state state;
-	const char *prefix;
+	char *prefix;
 	size_t prefix_len;
 	struct redis_link *sub;
 	struct redis_commands commands;
@@ -494,6 +494,7 @@ on_pubsub_free(struct feed *f)
 	fifo_clear(&p->asked);
 	free(p->gens);
 	free(p->names);
+	free(p->prefix);
 	free(p);
 }
 
@@ -543,7 +544,9 @@ feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
 	p->again = UINT32_MAX;
 	ev_timer_init(&p->probe_timer, on_probe_timer, 0.,
 	    env->settings->probe_interval_ms / 1000.);
-	p->prefix = env->settings->prefix;
+	p->prefix = strdup(env->settings->prefix);
+	if (p->prefix == NULL)
+		goto fail;
 	p->prefix_len = strlen(p->prefix);
 	feed_probe_init(&p->probe, p->prefix);
 	p->names = malloc(BATCH * (p->prefix_len + CHANNEL_NAME_MAX));

@@ -7,6 +7,7 @@
 
 #include <ev.h>
 
+#include "shm/generation.h"
 #include "shm/launch.h"
 #include "shm/upstream.h"
 #include "supervisor/launcher.h"
@@ -50,7 +51,9 @@ struct workers {
 	unsigned n;
 	uint32_t nslots, nchannels;
 	uint64_t arena_len;
-	int settings_fd;
+	uint32_t upstream_size; /* stays, whatever the settings become */
+	struct generation *generation;
+	int settings_fd; /* its memfd */
 	bool stopping;
 	void *copy; /* uplinks.c: one message of at most copy_len bytes */
 	size_t copy_len;

@@ -54,6 +54,14 @@ probe(const struct sockaddr *sa, socklen_t len)
 	return r;
 }
 
+static void
+set_send_buffer(int fd, uint32_t bytes)
+{
+	int size = (int)bytes;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 /*
  * What clients' sockets are to be like: they inherit it (tcp(7), socket(7)), which
  * spares each of them two system calls. To be set before listen(), so that none comes
@@ -62,11 +70,11 @@ probe(const struct sockaddr *sa, socklen_t len)
 static void
 set_inherited(int fd, const struct settings *s)
 {
-	int on = 1, send_buffer = (int)s->send_buffer;
+	int on = 1;
 
 	/* Failing costs speed or memory, not correctness. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof(send_buffer));
+	set_send_buffer(fd, s->send_buffer);
 }
 
 static void
@@ -232,6 +240,13 @@ listeners_open(const struct settings *s, unsigned nworkers, struct listeners *re
 fail:
 	listeners_close(&l);
 	return first;
+}
+
+void
+listeners_set_send_buffer(const struct listeners *l, uint32_t bytes)
+{
+	for (size_t i = 0; i < (size_t)l->naddresses * l->nworkers; i++)
+		set_send_buffer(l->fds[i], bytes);
 }
 
 void

@@ -25,6 +25,8 @@ struct listeners {
  * first. */
 int listeners_open(const struct settings *s, unsigned nworkers, struct listeners *ret)
     __attribute__((warn_unused_result));
+/* Of the clients that are accepted from now on: limits.send_buffer. */
+void listeners_set_send_buffer(const struct listeners *l, uint32_t bytes);
 void listeners_close(struct listeners *l);
 
 static inline int

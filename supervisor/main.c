@@ -4,6 +4,7 @@
  * In the order they come to life:
  *   main.c            options and settings
  *   supervisor.c      the loop, signals, and what the parts tell each other
+ *   reload.c          settings that change while all runs
  *   ctlsock.c         the control socket (commands.c: what wsctl may ask; report.c:
  *                     what it is shown)
  *   listeners.c       the listening sockets, one for each address and worker
@@ -134,6 +135,7 @@ main(int argc, char **argv)
 {
 	static const char default_file[] = WSCAST_SYSCONFDIR "/wscast/wscast.conf";
 	struct options o = {0};
+	struct settings_source source = {.path_else = default_file};
 	struct settings *settings = NULL;
 	char worker[PATH_MAX];
 	int status = options_parse(argc, argv, &o);
@@ -146,11 +148,11 @@ main(int argc, char **argv)
 		o.file = default_file;
 	if (settings_read(&o, &settings) < 0)
 		return EXIT_FAILURE;
-	status = EXIT_SUCCESS;
-	if (!o.check)
-		status = worker_find(worker, sizeof(worker))
-			     ? supervisor_run(settings, worker)
-			     : EXIT_FAILURE;
+	source.path = o.file;
+	source.overrides = o.overrides;
+	source.noverrides = o.noverrides;
+	if (!o.check && worker_find(worker, sizeof(worker)))
+		return supervisor_run(&source, settings, worker);
 	settings_free(settings);
-	return status;
+	return o.check ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "supervisor/feed.h"
@@ -132,6 +133,20 @@ void
 notify_ready(struct notify *n)
 {
 	send_surely(n, "READY=1");
+}
+
+/* MONOTONIC_USEC= lets the manager tell this reload from the one before. */
+void
+notify_reloading(struct notify *n)
+{
+	struct timespec ts;
+	char line[64];
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	(void)snprintf(line, sizeof(line), "RELOADING=1\nMONOTONIC_USEC=%llu",
+	    (unsigned long long)ts.tv_sec * 1000000 +
+		(unsigned long long)ts.tv_nsec / 1000);
+	(void)send_line(n, line);
 }
 
 void

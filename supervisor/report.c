@@ -56,12 +56,13 @@ worker_object(const struct supervisor *s, unsigned index, bool all)
 
 	workers_look(s->workers, index, &look);
 	page_look(look.page, &now);
-	o = json_pack("{s:i, s:i, s:i, s:i, s:s, s:s, s:b, s:o, s:o, s:o}", "index",
-	    (int)index, "keeper_pid", (int)look.keeper, "pid", (int)look.pid, "cpu",
-	    (int)now.cpu, "state", state_name(&look, now.state), "send",
+	o = json_pack("{s:i, s:i, s:i, s:i, s:s, s:s, s:b, s:o, s:o, s:o, s:o}",
+	    "index", (int)index, "keeper_pid", (int)look.keeper, "pid", (int)look.pid,
+	    "cpu", (int)now.cpu, "state", state_name(&look, now.state), "send",
 	    page_sending(look.page) == SENDING_URING ? "uring" : "send", "sandbox",
 	    (int)page_sandboxed(look.page), "restarts", integer(look.restarts), "stuck",
-	    integer(look.stuck), "heartbeat_ms",
+	    integer(look.stuck), "settings", integer(page_settings(look.page)),
+	    "heartbeat_ms",
 	    integer(
 		now.beat_ms != 0 && now.beat_ms < now_ms ? now_ms - now.beat_ms : 0));
 	for (int c = 0; o != NULL && c < PAGE_COUNTER_COUNT; c++) {

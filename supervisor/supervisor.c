@@ -250,7 +250,17 @@ on_int(struct ev_loop *loop, ev_signal *w, int revents)
 static void
 on_hup(struct ev_loop *loop, ev_signal *w, int revents)
 {
-	log_notice("SIGHUP: reload is not in this version; restart to change settings");
+	struct supervisor *s = container_of(w, struct supervisor, on_hup);
+	struct settings_changes changes;
+	struct faults faults;
+
+	if (s->stopping)
+		return;
+	notify_reloading(s->notify);
+	(void)!supervisor_reload(s, &changes, &faults); /* it has said how it went */
+	notify_ready(s->notify);
+	settings_changes_done(&changes);
+	faults_done(&faults);
 }
 
 /* All that we started and, as their subreaper, what they left behind. */
@@ -432,6 +442,7 @@ supervisor_done(struct supervisor *s)
 	if (s->ring_fd >= 0)
 		(void)close(s->ring_fd);
 	ev_loop_destroy(s->loop);
+	settings_free(s->settings);
 }
 
 /* A worker counts as gone when its control socket ends, a moment before its last
@@ -450,9 +461,11 @@ reap_rest(void)
 }
 
 int
-supervisor_run(const struct settings *settings, const char *worker_path)
+supervisor_run(const struct settings_source *source, struct settings *settings,
+    const char *worker_path)
 {
 	struct supervisor s = {
+	    .source = source,
 	    .settings = settings,
 	    .worker_path = worker_path,
 	    .nworkers = workers_wanted(settings->workers),
@@ -466,6 +479,7 @@ supervisor_run(const struct settings *settings, const char *worker_path)
 	s.loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
 	if (s.loop == NULL) {
 		log_error(0, "cannot make an epoll loop");
+		settings_free(settings);
 		return EXIT_FAILURE;
 	}
 	if (parts_make(&s) == 0) {

@@ -14,6 +14,7 @@
 #include "supervisor/listeners.h"
 #include "supervisor/publisher.h"
 #include "supervisor/registry.h"
+#include "supervisor/reload.h"
 #include "supervisor/workers.h"
 
 struct ctlsock;
@@ -21,8 +22,9 @@ struct notify;
 
 struct supervisor {
 	struct ev_loop *loop;
-	const struct settings *settings; /* borrowed */
-	const char *worker_path;         /* borrowed */
+	const struct settings_source *source; /* borrowed */
+	struct settings *settings; /* replaced by a reload: keep no pointer into it */
+	const char *worker_path;   /* borrowed */
 	unsigned nworkers;
 	uint64_t started_ms; /* CLOCK_MONOTONIC */
 
@@ -49,11 +51,14 @@ struct supervisor {
 /*
  * Live until told to end.
  *
- * settings, worker_path  borrowed; path of wscast-worker.
+ * source       borrowed: where settings come from.
+ * settings     taken over: what was read there.
+ * worker_path  borrowed; of wscast-worker.
  *
  * Returns the exit status; whatever went wrong is logged.
  */
-int supervisor_run(const struct settings *settings, const char *worker_path);
+int supervisor_run(const struct settings_source *source, struct settings *settings,
+    const char *worker_path);
 
 /* Whether new connections and messages are served as they should. */
 bool supervisor_ready(const struct supervisor *s);

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -21,7 +20,8 @@
 #define SLOTS_MAX (1u << 20)
 #define FDS_RESERVE 64 /* descriptors of a worker that are no connections */
 #define UPSTREAM_MIN (1u << 20)
-#define CONTROL_BATCH 32 /* messages read in one turn */
+#define MESSAGE_MORE 4096 /* what goes upstream with a message: names, ids */
+#define CONTROL_BATCH 32  /* messages read in one turn */
 #define DELAY_MIN_MS 100
 #define BACKOFFS_MAX 6 /* about 6 s */
 #define DELAY_MAX_MS 10000
@@ -64,43 +64,32 @@ cpu_of(unsigned index, unsigned n)
 
 /* ---- maps ---- */
 
-static int
-settings_memfd(const struct settings *settings, int *ret_fd)
+int
+workers_set_settings(struct workers *w, const struct settings *settings)
 {
+	struct generation_part part[1 + SETTINGS_FILES_MAX];
 	char *text = settings_dump(settings);
-	size_t len, put = 0;
-	int fd, r;
+	size_t n = 1;
+	int r;
 
 	if (text == NULL)
 		return -ENOMEM;
-	len = strlen(text);
-	fd = memfd_create("wscast-settings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0) {
-		r = -errno;
-		free(text);
-		return r;
-	}
-	while (put < len) {
-		ssize_t n = write(fd, text + put, len - put);
+	part[0] = (struct generation_part){GENERATION_SETTINGS, text, strlen(text)};
+	for (unsigned i = 0; i < settings->nfiles; i++) {
+		const struct settings_file *f = &settings->files[i];
 
-		if (n < 0) {
-			r = -errno;
-			goto fail;
-		}
-		put += (size_t)n;
+		if (f->readers == FILE_WORKERS)
+			part[n++] = (struct generation_part){f->name, f->data, f->len};
 	}
-	if (fcntl(fd, F_ADD_SEALS,
-		F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0) {
-		r = -errno;
-		goto fail;
-	}
+	r = generation_write(w->generation, part, n);
 	free(text);
-	*ret_fd = fd;
-	return 0;
-fail:
-	free(text);
-	(void)close(fd);
 	return r;
+}
+
+uint64_t
+workers_settings(const struct workers *w)
+{
+	return generation_number(w->generation);
 }
 
 static uint32_t
@@ -113,9 +102,10 @@ power_of_two(uint64_t n)
 	return p <= 1u << 30 ? (uint32_t)p : 1u << 30;
 }
 
-/* Sizes of the tables. They cost address space; memory only as it is used. */
+/* Sizes of the tables: as many connections as there can be descriptors, since
+ * max_connections may change. They cost address space; memory only as it is used. */
 static void
-choose_sizes(struct workers *w, const struct settings *settings)
+choose_sizes(struct workers *w)
 {
 	struct rlimit nofile;
 	uint64_t n = SLOTS_MAX;
@@ -124,9 +114,6 @@ choose_sizes(struct workers *w, const struct settings *settings)
 	    nofile.rlim_cur != RLIM_INFINITY && nofile.rlim_cur < n)
 		n = nofile.rlim_cur > 2 * FDS_RESERVE ? nofile.rlim_cur - FDS_RESERVE
 						      : FDS_RESERVE;
-	/* SO_REUSEPORT does not share evenly: one worker may get them all. */
-	if (settings->max_connections > 0 && settings->max_connections < n)
-		n = settings->max_connections;
 	w->nslots = (uint32_t)n;
 	w->nchannels = n < 1u << 16 ? 1u << 16 : (uint32_t)n;
 	w->arena_len = (64u << 20) + (n * 512 + (1u << 20)) / (1u << 20) * (1u << 20);
@@ -163,18 +150,23 @@ page_renew(struct keeper_link *k)
 	return 0;
 }
 
+/* A worker's ring towards us: several of the longest messages fit. What is too long for
+ * the ring need not get as far. */
+static uint32_t
+upstream_size(const struct settings *settings)
+{
+	uint64_t size = 8ull * settings->max_message_size;
+
+	size = size > settings->ring_size ? settings->ring_size : size;
+	return power_of_two(size < UPSTREAM_MIN ? UPSTREAM_MIN : size);
+}
+
 static int
 upstream_renew(struct keeper_link *k)
 {
-	const struct settings *settings = k->all->s->settings;
-	uint64_t size = 8ull * settings->max_message_size;
 	struct upstream *up;
-	int fd, r;
+	int fd, r = upstream_create(k->all->upstream_size, &up, &fd);
 
-	/* What is too long for the ring need not get as far. */
-	size = size > settings->ring_size ? settings->ring_size : size;
-	r = upstream_create(
-	    power_of_two(size < UPSTREAM_MIN ? UPSTREAM_MIN : size), &up, &fd);
 	if (r < 0)
 		return r;
 	upstream_close(k->up);
@@ -201,6 +193,7 @@ link_init(struct workers *w, struct keeper_link *k, unsigned index)
 		return r;
 	if (w->copy == NULL) {
 		w->copy_len = upstream_max(k->up); /* the same for all */
+		w->s->settings->message_bound = (uint32_t)w->copy_len - MESSAGE_MORE;
 		w->copy = malloc(w->copy_len);
 		if (w->copy == NULL)
 			return -ENOMEM;
@@ -235,11 +228,14 @@ workers_new(struct supervisor *s, struct workers **ret_workers)
 	w->links = calloc(s->nworkers, sizeof(*w->links));
 	if (w->pages == NULL || w->links == NULL)
 		goto fail;
-	choose_sizes(w, s->settings);
+	choose_sizes(w);
+	w->upstream_size = upstream_size(s->settings);
 	r = launcher_init(&w->launcher, s->worker_path);
 	if (r < 0)
 		goto fail;
-	r = settings_memfd(s->settings, &w->settings_fd);
+	r = generation_create(&w->generation, &w->settings_fd);
+	if (r == 0)
+		r = workers_set_settings(w, s->settings);
 	if (r < 0)
 		goto fail;
 	w->n = s->nworkers;
@@ -289,6 +285,7 @@ workers_free(struct workers *w)
 		close_fd(&k->doorbell_fd);
 	}
 	launcher_done(&w->launcher);
+	generation_close(w->generation);
 	close_fd(&w->settings_fd);
 	free(w->copy);
 	free(w->pages);

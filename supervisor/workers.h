@@ -22,6 +22,7 @@
 #include "shm/page.h"
 #include "shm/table.h"
 
+struct settings;
 struct supervisor;
 struct workers;
 
@@ -53,6 +54,12 @@ int workers_new(struct supervisor *s, struct workers **ret_workers)
 void workers_free(struct workers *w);
 /* The pages, by index; for publisher_init(). */
 struct page *const *workers_pages(const struct workers *w);
+/* Write new settings where the workers find them, which a RING_SETTINGS record is to
+ * tell them. Returns 0; -EMSGSIZE when they are too large; -ENOMEM. */
+int workers_set_settings(struct workers *w, const struct settings *settings)
+    __attribute__((warn_unused_result));
+/* The number of that generation. */
+uint64_t workers_settings(const struct workers *w);
 /* Launch all keepers. What fails is logged and tried again. */
 void workers_start(struct workers *w);
 

@@ -75,6 +75,9 @@ static const struct command {
     {"restart", command_restart, 0, 1, 0, "[WORKER]",
 	"replace serving processes; clients stay",
 	"Answers when the new processes serve. Without WORKER: all of them.\n"},
+    {"reload", command_reload, 0, 0, 0, "", "read the settings file anew",
+	"Answers when all workers have the new settings, and names those that wait "
+	"for a\nrestart. A file with faults changes nothing: all of them are shown.\n"},
     {"version", command_version, 0, 0, 0, "", "of wsctl and of the running server", ""},
 };
 
@@ -186,13 +189,22 @@ ctl_refused(struct ctl *ctl, const char *prefix, const json_t *reply)
 	const json_t *error = json_object_get(reply, "error");
 	const json_t *message = json_object_get(error, "message");
 	const char *code = json_string_value(json_object_get(error, "code"));
+	const json_t *fault;
 	char *text = NULL;
+	size_t i;
 
 	if (json_is_string(message))
 		text = text_safe(&ctl->screen, json_string_value(message),
 		    json_string_length(message), NULL);
 	ctl_complain("%s%s", prefix, text == NULL || *text == '\0' ? "refused" : text);
 	free(text);
+	json_array_foreach(json_object_get(error, "faults"), i, fault)
+	{
+		text = text_safe(&ctl->screen, json_string_value(fault),
+		    json_string_length(fault), NULL);
+		fprintf(stderr, "%s\n", text == NULL ? "?" : text);
+		free(text);
+	}
 	if (code != NULL && strcmp(code, control_code_name(CONTROL_FORBIDDEN)) == 0)
 		ctl_complain("be root, or add yourself to group %s (and log in again)",
 		    socket_group(ctl->socket));

@@ -7,6 +7,7 @@
 
 #define ANSWER_TIMEOUT_MS 15000
 #define RESTART_TIMEOUT_MS 180000
+#define RELOAD_TIMEOUT_MS 20000
 #define CLIENTS_SHOWN 100 /* without --limit */
 
 /* ---- one object of an answer as a row, or as lines of "name  value" ---- */
@@ -618,6 +619,52 @@ command_restart(struct ctl *ctl)
 	if (o != OUTCOME_DONE)
 		return o;
 	o = ctl->json ? show_json(ctl, ok) : show_restarted(ctl, ok);
+	json_decref(ok);
+	return o;
+}
+
+/* ---- reload ---- */
+
+static void
+show_names(const struct ctl *ctl, const char *what, const json_t *list)
+{
+	const json_t *name;
+	size_t i;
+
+	if (json_array_size(list) == 0)
+		return;
+	printf("%s\n", what);
+	json_array_foreach(list, i, name)
+	{
+		char *text = safe_string(ctl, name);
+
+		printf("  %s\n", text == NULL ? "?" : text);
+		free(text);
+	}
+}
+
+enum outcome
+command_reload(struct ctl *ctl)
+{
+	const json_t *changed, *restart;
+	json_t *ok;
+	enum outcome o =
+	    ctl_call(ctl, json_pack("{s:s}", "cmd", "reload"), RELOAD_TIMEOUT_MS, &ok);
+
+	if (o != OUTCOME_DONE)
+		return o;
+	changed = json_object_get(ok, "changed");
+	restart = json_object_get(ok, "restart");
+	if (ctl->json) {
+		o = show_json(ctl, ok);
+	} else if (json_array_size(changed) + json_array_size(restart) == 0) {
+		puts("Reloaded: nothing has changed.");
+	} else {
+		show_names(ctl, "Changed:", changed);
+		show_names(ctl,
+		    "Changed in the file, but not before a restart of the service:",
+		    restart);
+	}
 	json_decref(ok);
 	return o;
 }

@@ -441,3 +441,9 @@ acceptor_new(struct worker *w, struct acceptor **ret)
 	*ret = a;
 	return 0;
 }
+
+void
+acceptor_reload(struct worker *w)
+{
+	w->acceptor->max = max_connections(w, w->nworkers);
+}

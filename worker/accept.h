@@ -15,6 +15,9 @@ void acceptor_listen(struct worker *w, unsigned nlisteners);
 /* Start or stop to take new connections from all of our listeners. */
 void acceptor_run(struct worker *w, bool on);
 
+/* w->settings are others. */
+void acceptor_reload(struct worker *w);
+
 /* Take a socket that a predecessor accepted and gave no slot: a new connection, or
  * closed, with 503 where that can be said. */
 void acceptor_take(struct worker *w, int fd);

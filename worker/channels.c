@@ -552,6 +552,27 @@ channels_record(struct worker *w, uint64_t number, const struct ring_desc *desc)
 		requests_ack(w, desc);
 }
 
+/* ---- reload ---- */
+
+static bool
+wants_latest(const struct worker *w, uint32_t channel)
+{
+	size_t len;
+	const char *name = channels_name(w, channel, &len);
+
+	return settings_rule(w->settings, name, len)->slow == SLOW_LATEST;
+}
+
+void
+channels_reload(struct worker *w)
+{
+	uint32_t used = channels_used(w);
+
+	for (uint32_t i = 0; i < used; i++)
+		if (channel_state(&w->table.channels[i]) != CHANNEL_FREE)
+			w->channels->chan[i].latest = wants_latest(w, i);
+}
+
 /* ---- adoption ---- */
 
 /* Take up one channel of the predecessor's. */
@@ -560,15 +581,11 @@ channel_adopt(struct worker *w, uint32_t channel)
 {
 	struct channels *cs = w->channels;
 	struct channel *c = &w->table.channels[channel];
-	size_t len;
-	const char *name;
 	int r = arena_mark(w->arena, c->name);
 
 	if (r < 0)
 		return r;
-	name = channels_name(w, channel, &len);
-	cs->chan[channel].latest =
-	    settings_rule(w->settings, name, len)->slow == SLOW_LATEST;
+	cs->chan[channel].latest = wants_latest(w, channel);
 	r = namemap_put(&cs->names, channel);
 	if (r == 0 && channel_state(c) == CHANNEL_LIVE)
 		r = by_directory_set(cs, c->directory, channel);

@@ -59,6 +59,9 @@ void channels_gap_tell(
  * there are more. */
 bool channels_revoked(struct worker *w, const struct ring_desc *desc, unsigned *budget);
 
+/* The rules may be others. */
+void channels_reload(struct worker *w);
+
 /* The channel of a record, or CHANNEL_NONE when nobody here is subscribed. */
 static inline uint32_t
 channels_of(const struct worker *w, uint32_t directory)

@@ -391,6 +391,23 @@ on_reap(struct ev_loop *loop, ev_prepare *p, int revents)
 	}
 }
 
+/* ---- reload ---- */
+
+void
+clients_reload(struct worker *w, const struct settings *old)
+{
+	int size = (int)w->settings->send_buffer;
+	uint32_t used = table_slots_used(&w->table);
+
+	if (old != NULL && w->settings->send_buffer == old->send_buffer)
+		return;
+	/* Failing costs memory or speed, not correctness. */
+	for (uint32_t i = 0; i < used; i++)
+		if (slot_state(worker_slot(w, i)) != SLOT_FREE)
+			(void)setsockopt(worker_slot(w, i)->fd, SOL_SOCKET, SO_SNDBUF,
+			    &size, sizeof(size));
+}
+
 /* ---- all of them ---- */
 
 static void

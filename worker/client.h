@@ -31,6 +31,10 @@ int clients_new(struct worker *w, struct clients **ret)
     __attribute__((warn_unused_result));
 void clients_free(struct worker *w, struct clients *c);
 
+/* w->settings are others. old: those that were, NULL when nobody knows. Sockets get
+ * their send buffer. */
+void clients_reload(struct worker *w, const struct settings *old);
+
 /* Before a planned restart: read on only from those who are inside a message. */
 void clients_finish(struct worker *w);
 

@@ -10,6 +10,7 @@
 #include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/out.h"
+#include "worker/reload.h"
 #include "worker/side.h"
 #include "worker/slow.h"
 #include "worker/uring.h"
@@ -521,6 +522,8 @@ handle(struct worker *w, unsigned *budget)
 		all = channel == CHANNEL_NONE || pass_gap(w, channel, budget);
 	else if (desc->type == RING_REVOKED)
 		all = channels_revoked(w, desc, budget);
+	else if (desc->type == RING_SETTINGS)
+		reload_record(w, desc);
 	else
 		channels_record(w, w->done, desc);
 	if (!all)

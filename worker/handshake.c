@@ -1,12 +1,10 @@
 /* handshake.c - see handshake.h */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "proto/deflate.h"
@@ -26,7 +24,6 @@
 #include "worker/requests.h"
 #include "worker/session.h"
 
-#define DEMO_MAX (512u << 10)
 #define DRAIN_RETRY_S 5
 #define RATE_RETRY_S 1
 
@@ -391,74 +388,37 @@ serve_ready(struct worker *w, uint32_t slot, const struct http_request *q)
 		reply_json(w, slot, q, 200, "{\"ready\":true}\n");
 }
 
-/* Returns 0, -EFBIG, -EIO when it is no file or changes just now, or -errno. */
-static int
-read_demo(const char *path, char **ret_page, size_t *ret_len)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), r;
-	struct stat st;
-	char *page = NULL;
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		r = -EIO;
-	else if (st.st_size > DEMO_MAX)
-		r = -EFBIG;
-	else if ((page = malloc((size_t)st.st_size + 1)) == NULL)
-		r = -ENOMEM;
-	else
-		r = read(fd, page, (size_t)st.st_size) == st.st_size ? 0 : -EIO;
-	(void)close(fd);
-	if (r < 0) {
-		free(page);
-		return r;
-	}
-	*ret_page = page;
-	*ret_len = (size_t)st.st_size;
-	return 0;
-}
-
 int
-handshake_prepare(struct worker *w)
+handshake_prepare(void)
 {
 	const struct slice key = {"dGhlIHNhbXBsZSBub25jZQ==", 24}; /* RFC 6455 §1.3 */
-	const char *path = w->settings->demo;
 	char accept[HTTP_ACCEPT_LEN + 1];
-	int r;
 
 	/* libcrypto reads its own settings file at its first use. */
-	if (http_accept_key(key, accept) < 0)
-		return -EIO;
-	if (path == NULL || path[0] == '\0')
-		return 0;
-	r = read_demo(path, &w->demo, &w->demo_len);
-	if (r < 0)
-		log_warning(
-		    r, "cannot read the demo page (server.demo), doing without");
-	return 0;
+	return http_accept_key(key, accept) < 0 ? -EIO : 0;
 }
 
 static void
 serve_demo(struct worker *w, uint32_t slot, const struct http_request *q)
 {
+	const struct settings_file *page = settings_file(w->settings, "server.demo");
 	struct http_fault f = {.status = 404, .message = "nothing is here"};
 	char *reply;
 	size_t len;
 
-	if (w->demo == NULL) {
+	if (page == NULL) {
 		refuse(w, slot, q, &f, q->len);
 		return;
 	}
-	reply = malloc(HTTP_REPLY_MAX + w->demo_len);
+	reply = malloc(HTTP_REPLY_MAX + page->len);
 	if (reply == NULL) {
 		client_close(w, slot, CLIENT_END_LIMIT);
 		return;
 	}
-	len = http_reply_head(200, "text/html; charset=utf-8", w->demo_len, reply);
+	len = http_reply_head(200, "text/html; charset=utf-8", page->len, reply);
 	if (q->method != HTTP_HEAD) {
-		memcpy(reply + len, w->demo, w->demo_len);
-		len += w->demo_len;
+		memcpy(reply + len, page->data, page->len);
+		len += page->len;
 	}
 	reply_and_hang_up(w, slot, reply, len, q->len);
 	free(reply);

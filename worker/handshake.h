@@ -16,10 +16,9 @@
 
 #define HANDSHAKE_FULL_RETRY_S 5
 
-/* Before the first, and before the sandbox: open what answering takes. Without its demo
- * page, which is for trying things out, it goes on. Returns 0, or -EIO when libcrypto
- * has no SHA-1. */
-int handshake_prepare(struct worker *w) __attribute__((warn_unused_result));
+/* Before the first, and before the sandbox: open what answering takes. Returns 0, or
+ * -EIO when libcrypto has no SHA-1. */
+int handshake_prepare(void) __attribute__((warn_unused_result));
 
 /* The socket is readable, or ended: of a connection in SLOT_HANDSHAKE, or with
  * SLOT_REQUEST (a predecessor died between a request's answer and the end of what

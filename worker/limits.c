@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "proto/address.h"
+#include "proto/journal.h"
 #include "shm/launch.h"
 #include "worker/limits.h"
 
@@ -276,36 +277,82 @@ hosts_make(struct limits *l, uint32_t nslots)
 static void
 rate_share(uint32_t rate, unsigned nworkers, uint32_t *ret_cost, uint32_t *ret_burst)
 {
-	if (rate == 0)
-		return;
-	*ret_cost = (uint32_t)((uint64_t)LIMITS_SECOND * nworkers / rate);
+	*ret_cost =
+	    rate == 0 ? 0 : (uint32_t)((uint64_t)LIMITS_SECOND * nworkers / rate);
 	*ret_burst = limits_share(rate, nworkers);
+}
+
+static void
+hosts_drop(struct limits *l)
+{
+	if (l->hosts != NULL)
+		(void)munmap(l->hosts, ((size_t)l->mask + 1) * sizeof(*l->hosts));
+	l->hosts = NULL;
+}
+
+/* Take over what the settings say of rates and numbers. */
+static void
+set_limits(const struct worker *w, struct limits *l)
+{
+	const struct settings *set = w->settings;
+
+	l->per_host = limits_share(set->max_connections_per_ip, w->nworkers);
+	rate_share(set->max_handshakes_per_second, w->nworkers, &l->handshake_cost,
+	    &l->handshake_burst);
+	rate_share(set->max_handshakes_per_second_per_ip, w->nworkers, &l->knock_cost,
+	    &l->knock_burst);
 }
 
 int
 limits_new(const struct worker *w, struct limits **ret)
 {
-	const struct settings *set = w->settings;
 	struct limits *l = calloc(1, sizeof(*l));
 	int r;
 
 	if (l == NULL)
 		return -ENOMEM;
 	crypto_shorthash_keygen(l->key);
-	l->per_host = limits_share(set->max_connections_per_ip, w->nworkers);
+	set_limits(w, l);
 	r = map_make(KNOCK_SETS * sizeof(*l->knocks), (void **)&l->knocks);
-	if (r == 0 && set->max_connections_per_ip != 0)
+	if (r == 0 && w->settings->max_connections_per_ip != 0)
 		r = hosts_make(l, w->table.header->nslots);
 	if (r < 0) {
 		limits_free(l);
 		return r;
 	}
-	rate_share(set->max_handshakes_per_second, w->nworkers, &l->handshake_cost,
-	    &l->handshake_burst);
-	rate_share(set->max_handshakes_per_second_per_ip, w->nworkers, &l->knock_cost,
-	    &l->knock_burst);
 	*ret = l;
 	return 0;
+}
+
+/* Who is here stays, however many there are of an address. */
+static void
+count_again(struct worker *w)
+{
+	uint32_t used = table_slots_used(&w->table);
+
+	for (uint32_t i = 0; i < used; i++)
+		if (slot_state(worker_slot(w, i)) != SLOT_FREE)
+			(void)limits_enter(w, worker_slot(w, i));
+}
+
+void
+limits_reload(struct worker *w, const struct settings *old)
+{
+	const struct settings *set = w->settings;
+	struct limits *l = w->limits;
+	int r = 0;
+
+	set_limits(w, l);
+	if ((set->max_connections_per_ip == 0) == (l->hosts == NULL) &&
+	    strcmp(set->trusted_proxies, old->trusted_proxies) == 0)
+		return; /* the counts go on to hold */
+	hosts_drop(l);
+	if (set->max_connections_per_ip != 0)
+		r = hosts_make(l, w->table.header->nslots);
+	if (r < 0)
+		log_error(r, "cannot count connections by address: "
+			     "max_connections_per_ip is not heeded");
+	count_again(w);
 }
 
 void
@@ -315,7 +362,6 @@ limits_free(struct limits *l)
 		return;
 	if (l->knocks != NULL)
 		(void)munmap(l->knocks, KNOCK_SETS * sizeof(*l->knocks));
-	if (l->hosts != NULL)
-		(void)munmap(l->hosts, ((size_t)l->mask + 1) * sizeof(*l->hosts));
+	hosts_drop(l);
 	free(l);
 }

@@ -20,6 +20,8 @@ struct limits;
 int limits_new(const struct worker *w, struct limits **ret)
     __attribute__((warn_unused_result));
 void limits_free(struct limits *l);
+/* w->settings are others. old: those that were. Who is here stays, and is counted. */
+void limits_reload(struct worker *w, const struct settings *old);
 
 /*
  * What one of n workers grants of a limit for the host: the even part, and three times

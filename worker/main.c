@@ -5,6 +5,7 @@
  *   main.c       what the supervisor hands over (shm/launch.h)
  *   keeper.c     holds the file table; clones what serves, again when it died
  *   serve.c      the serving process: maps, loop, signals
+ *   reload.c     the settings that hold
  *   client.c     connections: slots, accepting, deadlines (wheel.c)
  *   channels.c   who is subscribed to what
  *   requests.c   subscriptions and publishes of one connection

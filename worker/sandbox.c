@@ -73,7 +73,7 @@ struct option {
 };
 static const struct option options_set[] = {
     {SOL_SOCKET, SO_RCVLOWAT}, /* the handshake is peeked at */
-    {SOL_SOCKET, SO_SNDBUF},   /* of a unix socket, which inherits none */
+    {SOL_SOCKET, SO_SNDBUF},   /* of a unix socket, which inherits none; a reload */
 };
 static const struct option options_get[] = {
     {IPPROTO_TCP, TCP_INFO}, /* what came before the first byte of ours */

@@ -11,10 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,6 +28,7 @@
 #include "worker/limits.h"
 #include "worker/peek.h"
 #include "worker/reader.h"
+#include "worker/reload.h"
 #include "worker/sandbox.h"
 #include "worker/serve.h"
 #include "worker/session.h"
@@ -248,31 +246,6 @@ serve_loop(struct serve *s)
 
 /* ---- the beginning ---- */
 
-/* The settings as the supervisor wrote them. Their descriptor's position is shared with
- * all who have it, so it is not used. */
-static int
-settings_read(struct settings **ret)
-{
-	struct faults faults = {0};
-	struct stat st;
-	char *text;
-	ssize_t n;
-	int r;
-
-	if (fstat(LAUNCH_SETTINGS, &st) < 0)
-		return -errno;
-	text = malloc((size_t)st.st_size + 1);
-	if (text == NULL)
-		return -ENOMEM;
-	n = pread(LAUNCH_SETTINGS, text, (size_t)st.st_size, 0);
-	r = n < 0 ? -errno : settings_parse(text, (size_t)n, ret, &faults);
-	for (unsigned i = 0; i < faults.n; i++)
-		log_error(0, "settings: %s", faults.line[i]);
-	faults_done(&faults);
-	free(text);
-	return r;
-}
-
 static int
 map_all(struct worker *w)
 {
@@ -464,11 +437,9 @@ serve_init(struct serve *s, const struct keeper_shared *shared)
 		log_error(r, "cannot map what the supervisor shares");
 		return r;
 	}
-	r = settings_read(&w->settings);
-	if (r < 0) {
-		log_error(r, "cannot read the settings");
+	r = reload_begin(w);
+	if (r < 0)
 		return r;
-	}
 	w->nworkers = count_workers(w->settings);
 	pin(s);
 	tell_page(s);
@@ -485,7 +456,7 @@ serve_init(struct serve *s, const struct keeper_shared *shared)
 	ev_set_userdata(w->loop, w);
 	set_clock(w);
 	w->done = atomic_load_explicit(&w->page->done, memory_order_relaxed);
-	r = handshake_prepare(w);
+	r = handshake_prepare();
 	if (r == 0)
 		r = make_parts(w);
 	if (r == 0)
@@ -494,6 +465,7 @@ serve_init(struct serve *s, const struct keeper_shared *shared)
 		log_error(r, "cannot begin to serve");
 		return r;
 	}
+	reload_adopted(w);
 	acceptor_listen(w, s->launch->nlisteners);
 	begin_orphans(w, &stale);
 	stale_done(&stale);

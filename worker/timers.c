@@ -217,6 +217,55 @@ timer_resume(struct worker *w, uint32_t slot)
 	wheel_set(&w->timers->wheel, slot, s->deadline);
 }
 
+/* ---- reload ---- */
+
+/* A deadline that was `was` ms after something is now `is` ms after it. */
+static void
+shift(struct worker *w, uint32_t slot, uint32_t was, uint32_t is)
+{
+	struct slot *s = worker_slot(w, slot);
+	uint32_t due = s->deadline - timer_ticks(was) + timer_ticks(is);
+	uint32_t left = (int32_t)(due - w->tick) > 0 ? due - w->tick : 0;
+
+	timer_set(w, slot, (enum timer)s->timer, left);
+}
+
+/* A ping comes within the new interval; spread, as all of them are asked at once. */
+static void
+move_ping(struct worker *w, uint32_t slot)
+{
+	uint32_t left = worker_slot(w, slot)->deadline - w->tick;
+
+	if ((int32_t)left > (int32_t)timer_ticks(w->settings->ping_interval_ms))
+		timer_opened(w, slot);
+}
+
+static void
+move_deadline(struct worker *w, uint32_t slot, const struct settings *old)
+{
+	const struct settings *set = w->settings;
+	struct slot *s = worker_slot(w, slot);
+
+	if (s->timer == TIMER_PING)
+		move_ping(w, slot);
+	else if (s->timer == TIMER_WRITE)
+		timer_set(w, slot, TIMER_WRITE, write_ticks_left(w, s));
+	else if (s->timer == TIMER_HANDSHAKE && old != NULL)
+		shift(w, slot, old->handshake_timeout_ms, set->handshake_timeout_ms);
+	else if (s->timer == TIMER_PONG && old != NULL)
+		shift(w, slot, old->pong_timeout_ms, set->pong_timeout_ms);
+}
+
+void
+timers_reload(struct worker *w, const struct settings *old)
+{
+	uint32_t used = table_slots_used(&w->table);
+
+	for (uint32_t i = 0; i < used; i++)
+		if (slot_state(worker_slot(w, i)) != SLOT_FREE)
+			move_deadline(w, i, old);
+}
+
 /* ---- all of them ---- */
 
 int

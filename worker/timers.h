@@ -24,6 +24,10 @@ int timers_new(const struct worker *w, struct timers **ret)
     __attribute__((warn_unused_result));
 void timers_free(struct timers *t);
 
+/* w->settings are others. old: those that were, NULL when nobody knows. Deadlines that
+ * are under way move. */
+void timers_reload(struct worker *w, const struct settings *old);
+
 /* The deadlines that have passed; once in a tick. */
 void timers_tick(struct worker *w);
 

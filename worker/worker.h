@@ -20,6 +20,7 @@
  *   rates.c     how fast it publishes, by rule
  *   limits.c    how much a client, an address and all together may take
  *   slow.c      what becomes of those who cannot follow
+ *   reload.c    settings, and newer ones
  *   sandbox.c   what the kernel is asked for no more, once all stands
  *   adopt.c     a predecessor's connections, exact to the byte
  *
@@ -43,6 +44,7 @@ struct acceptor;
 struct channels;
 struct clients;
 struct fanout;
+struct generation;
 struct history;
 struct limits;
 struct peeks;
@@ -55,7 +57,7 @@ struct worker {
 	unsigned index;    /* of the worker, in the settings' count */
 	unsigned nworkers; /* on this host */
 	struct ev_loop *loop;
-	struct settings *settings;
+	struct settings *settings; /* replaced by reload.c: keep no pointer into it */
 
 	/* the maps (shm/launch.h) */
 	struct ring *ring; /* read-only */
@@ -63,7 +65,9 @@ struct worker {
 	struct table table;
 	struct arena *arena;
 	struct upstream *up;
-	int doorbell; /* eventfd: rings the supervisor */
+	struct generation *generation;
+	uint64_t settings_before; /* generation that a predecessor had; 0 = none */
+	int doorbell;             /* eventfd: rings the supervisor */
 
 	/* All records below were passed on to their sockets; page->done for the
 	 * others to see. */
@@ -88,8 +92,6 @@ struct worker {
 	struct side *side;
 	struct history *history;
 	struct uring *uring; /* NULL: by send(2) */
-	char *demo;          /* handshake.c: the page served at /, or NULL */
-	size_t demo_len;
 };
 
 #define TICK_MS 100

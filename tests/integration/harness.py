@@ -407,8 +407,8 @@ class Daemon:
         for keys in merged.values():
             for key in [k for k, v in keys.items() if v is None]:
                 del keys[key]
-        with open(self.conf, "w") as f:
-            f.write(settings_text(merged))
+        self.settings = merged
+        self.configure()
         self.control = merged["server"]["control_socket"]
         if isinstance(merged["server"]["listen"], str):
             self.port = int(merged["server"]["listen"].rsplit(":", 1)[1])
@@ -445,6 +445,26 @@ class Daemon:
             except BaseException:
                 self.kill()
                 raise
+
+    # -- its settings --
+
+    def configure(self, **sections):
+        """Write its file anew with these over what was there; None takes a key or a
+        section out. Nobody is told: reload() does."""
+        for section, keys in sections.items():
+            if keys is None:
+                self.settings.pop(section, None)
+                continue
+            merged = dict(self.settings.get(section, {}), **keys)
+            self.settings[section] = {k: v for k, v in merged.items() if v is not None}
+        with open(self.conf + ".new", "w") as f:
+            f.write(settings_text(self.settings))
+        os.rename(self.conf + ".new", self.conf)
+
+    def reload(self, **sections):
+        """The same, and all workers have it when this returns; what was changed."""
+        self.configure(**sections)
+        return self.ctl("reload")
 
     # -- its log --
 
