@@ -157,6 +157,52 @@ test_man_names_each_word(void **state)
 	}
 }
 
+/* Whether the section says so: a word of its own, between blanks. */
+static bool
+has_word(const char *section, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const char *p = section; (p = strstr(p, word)) != NULL; p++)
+		if (p[-1] == ' ' && (p[len] == ' ' || p[len] == '\n'))
+			return true;
+	return false;
+}
+
+static void
+test_man_names_what_takes_a_restart(void **state)
+{
+	const char *begin = strstr(*state, "\n.Sh RELOAD\n"), *end;
+
+	assert_non_null(begin);
+	end = strstr(begin + 1, "\n.Sh ");
+	assert_non_null(end);
+	for (size_t i = 0; i < settings_table_len; i++) {
+		const struct setting *k = &settings_table[i];
+		char *list, *rest, head[40];
+
+		if (strcmp(k->section, "channel") == 0) {
+			assert_true(k->reload);
+			continue;
+		}
+		(void)snprintf(head, sizeof(head), "\n.It [%s]\n", k->section);
+		list = strndup(begin, (size_t)(end - begin));
+		assert_non_null(list);
+		rest = strstr(list, head);
+		if (rest != NULL) {
+			char *next = strstr(rest + 1, "\n.It ");
+
+			if (next == NULL)
+				next = strstr(rest + 1, "\n.El");
+			next[1] = '\0';
+		}
+		if ((rest != NULL && has_word(rest, k->key)) == k->reload)
+			fail_msg("RELOAD: %s.%s %s", k->section, k->key,
+			    k->reload ? "takes no restart" : "takes a restart");
+		free(list);
+	}
+}
+
 /* Make `;key = value` lines count; a comment has a blank behind its semicolon. */
 static void
 uncomment(char *text)
@@ -219,6 +265,7 @@ main(void)
 	    cmocka_unit_test(test_man_has_no_other_item),
 	    cmocka_unit_test(test_man_defaults_are_the_tables),
 	    cmocka_unit_test(test_man_bounds_are_the_tables),
+	    cmocka_unit_test(test_man_names_what_takes_a_restart),
 	    cmocka_unit_test(test_man_names_each_word),
 	    cmocka_unit_test(test_man_example_file_sets_defaults_alone),
 	};
