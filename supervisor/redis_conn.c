@@ -568,6 +568,7 @@ on_conn_deadline(struct ev_loop *loop, ev_timer *t, int revents)
 	(void)snprintf(why, sizeof(why), "%s in %g s",
 	    c->state == CONN_RESOLVING    ? "the name server did not answer"
 	    : c->state == CONN_CONNECTING ? "it did not accept the connection"
+	    : c->state == CONN_TLS        ? "it did not answer the TLS handshake"
 					  : "it did not answer",
 	    c->cfg.timeout_s);
 	fail(c, why);
