@@ -328,3 +328,28 @@ redis_address_text(const struct redis_address *a, char *out, size_t size)
 		    a->host, a->port);
 	return out;
 }
+
+static uint16_t
+crc16(const char *s, size_t len)
+{
+	uint16_t crc = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		crc ^= (uint16_t)((unsigned char)s[i] << 8);
+		for (int bit = 0; bit < 8; bit++)
+			crc = (uint16_t)(crc & 0x8000 ? crc << 1 ^ 0x1021 : crc << 1);
+	}
+	return crc;
+}
+
+uint16_t
+redis_slot(const char *name, size_t len)
+{
+	const char *open = memchr(name, '{', len), *close = NULL;
+
+	if (open != NULL)
+		close = memchr(open + 1, '}', len - (size_t)(open + 1 - name));
+	if (close != NULL && close > open + 1)
+		return crc16(open + 1, (size_t)(close - open - 1)) % REDIS_SLOTS;
+	return crc16(name, len) % REDIS_SLOTS;
+}

@@ -58,4 +58,11 @@ const char *redis_url_mask(const char *text, char *out, size_t size);
 const char *redis_address_text(
     const struct redis_address *address, char *out, size_t size);
 
+/* The slot of a cluster in which a key or a sharded channel lies. Of a name with {...}
+ * in it, only what is inside decides.
+ *
+ * Source   redis.io, "Redis cluster specification": hash tags; CRC16 (XMODEM) */
+#define REDIS_SLOTS 16384
+uint16_t redis_slot(const char *name, size_t len);
+
 #endif

@@ -50,8 +50,22 @@ check_sizes(struct loader *l)
 	}
 }
 
+/* Whether all of these words are. */
+static bool
+in_one_slot(const char *keys)
+{
+	uint16_t slot = redis_slot(keys, strcspn(keys, " "));
+
+	for (const char *key = keys; key != NULL; key = strchr(key, ' ')) {
+		key += *key == ' ';
+		if (redis_slot(key, strcspn(key, " ")) != slot)
+			return false;
+	}
+	return true;
+}
+
 static void
-check_streams(struct loader *l)
+check_streams(struct loader *l, const struct redis_url *url)
 {
 	unsigned n = l->s->stream[0] != '\0';
 
@@ -63,6 +77,10 @@ check_streams(struct loader *l)
 	if (n > SETTINGS_STREAMS_MAX)
 		fault_at(l, mark_of(l, settings_find_key("feed", "stream")),
 		    "stream: there can be no more than %u", SETTINGS_STREAMS_MAX);
+	if (url->form == REDIS_CLUSTER && !in_one_slot(l->s->stream))
+		fault_at(l, mark_of(l, "feed", "stream"),
+		    "stream: in a cluster they must all be in one slot, by the same "
+		    "{tag} in their names");
 }
 
 static void
@@ -85,6 +103,7 @@ check_feed(struct loader *l)
 		    mark_of(l, settings_find_key("feed", "redis_password_file")),
 		    "redis_password_file: the URL has a password, too: write one of "
 		    "them");
+	check_streams(l, &url);
 	if (s->redis_key[0] != '\0' && s->redis_certificate[0] == '\0')
 		fault_at(l, mark_of(l, settings_find_key("feed", "redis_key")),
 		    "redis_key: there is no redis_certificate that it belongs to");
@@ -94,7 +113,6 @@ static void
 check_all(struct loader *l)
 {
 	check_feed(l);
-	check_streams(l);
 	check_sizes(l);
 }
 

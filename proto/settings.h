@@ -101,6 +101,7 @@ struct settings {
 	char *stream;           /* keys, separated by one blank */
 	uint32_t stream_maxlen; /* entries; 0 = any number */
 	char *redis_password_file, *redis_ca, *redis_certificate, *redis_key; /* "" */
+	char *sentinel_password_file;
 	uint32_t probe_interval_ms, publish_timeout_ms;
 	/* [compression] */
 	bool compression;

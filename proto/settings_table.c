@@ -72,12 +72,7 @@ check_redis(const char *text)
 	struct redis_url url;
 	const char *why = NULL;
 
-	if (redis_url_parse(text, &url, &why) < 0)
-		return why;
-	return url.form == REDIS_SERVER
-		   ? NULL
-		   : "this version knows one server alone: redis://, rediss:// or "
-		     "unix://";
+	return redis_url_parse(text, &url, &why) < 0 ? why : NULL;
 }
 
 static const char *
@@ -326,6 +321,12 @@ const struct setting settings_table[] = {
 	.fallback = "",
 	.check = check_file,
 	IN_SETTINGS(redis_key)},
+    {.section = "feed",
+	.key = "sentinel_password_file",
+	.type = SETTING_STRING,
+	.fallback = "",
+	.check = check_file,
+	IN_SETTINGS(sentinel_password_file)},
     {.section = "feed",
 	.key = "prefix",
 	.type = SETTING_STRING,

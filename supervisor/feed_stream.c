@@ -684,9 +684,12 @@ static const struct feed_ops stream_ops = {
 static int
 links_new(struct stream_feed *s)
 {
+	/* All are in one slot: check_streams() of the settings. */
+	const int slot = redis_slot(s->streams[0].key, strlen(s->streams[0].key));
 	struct redis_link_config reader = {
 	    .loop = s->feed.env.loop,
 	    .target = s->target,
+	    .slot = slot,
 	    .reply_max = FIELD_MAX,
 	    .on_up = on_reader_up,
 	    .on_down = on_reader_down,
@@ -697,7 +700,7 @@ links_new(struct stream_feed *s)
 	int r = redis_link_new(&reader, &s->reader);
 
 	return r < 0 ? r
-		     : redis_commands_init(&s->commands, &s->feed.env, s->target,
+		     : redis_commands_init(&s->commands, &s->feed.env, s->target, slot,
 			   on_commands_up, on_commands_down, NULL, s);
 }
 

@@ -15,8 +15,9 @@
  *   feed_stream.c     Redis streams, or
  *   feed_pubsub.c     Redis pub/sub (feed_state.c, redis_commands.c), over links
  *                     (redis_link.c) to whichever server is the right one
- *                     (redis_target.c), each a connection (redis_conn.c, redis_tls.c,
- *                     resolver.c) that is made anew when it is lost
+ *                     (redis_target.c, redis_topology.c), each a connection
+ *                     (redis_conn.c, redis_tls.c, resolver.c) that is made anew when it
+ *                     is lost
  *   notify.c          what systemd is told
  */
 #include <errno.h>

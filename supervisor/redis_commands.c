@@ -117,6 +117,21 @@ redis_commands_put(struct redis_commands *c, int argc, const char *const *argv,
 	return r;
 }
 
+/* -ENOTCONN: this server is not, or not now, the one that takes it. */
+static int
+error_of(const redisReply *r)
+{
+	static const char *const elsewhere[] = {"READONLY", "MOVED", "ASK", "TRYAGAIN",
+	    "CLUSTERDOWN", "MASTERDOWN", "LOADING"};
+	size_t len = strcspn(r->str, " ");
+
+	for (size_t i = 0; i < sizeof(elsewhere) / sizeof(elsewhere[0]); i++)
+		if (strlen(elsewhere[i]) == len &&
+		    memcmp(r->str, elsewhere[i], len) == 0)
+			return -ENOTCONN;
+	return len == 6 && memcmp(r->str, "NOPERM", 6) == 0 ? -EACCES : -EIO;
+}
+
 static bool
 on_reply(void *owner, const redisReply *r)
 {
@@ -138,13 +153,15 @@ on_reply(void *owner, const redisReply *r)
 		return true;
 	}
 	if (r->type == REDIS_REPLY_ERROR) {
-		err = strncmp(r->str, "NOPERM", 6) == 0 ? -EACCES : -EIO;
+		err = error_of(r);
 		if (log_allowed(&c->reply_limit, now_ms, &missed))
 			log_warning(0, "feed: Redis refuses to publish: %s",
 			    log_quote(r->str, r->len, quoted, sizeof(quoted)));
 	}
 	c->env->on_done(c->env->owner, &p.receipt, err);
-	if (room(c, 2))
+	if (err == -ENOTCONN)
+		redis_link_lose(c->link, "it is not the server to publish to any more");
+	else if (room(c, 2))
 		say_room(c);
 	return true;
 }
@@ -176,13 +193,14 @@ on_down(void *owner, const char *why)
 
 int
 redis_commands_init(struct redis_commands *c, const struct feed_env *env,
-    struct redis_target *target, void (*up)(void *owner),
+    struct redis_target *target, int slot, void (*up)(void *owner),
     void (*down)(void *owner, const char *why),
     void (*own)(void *owner, const redisReply *reply), void *owner)
 {
 	struct redis_link_config cfg = {
 	    .loop = env->loop,
 	    .target = target,
+	    .slot = slot,
 	    .reply_max = REPLY_MAX,
 	    .probe_ms = env->settings->probe_interval_ms,
 	    .on_up = on_up,

@@ -32,9 +32,10 @@ struct redis_commands {
 	void *owner;
 };
 
-/* env, target: borrowed. on_up(), on_down(): as of a link; on_own: may be NULL. */
+/* env, target: borrowed; slot: as of a redis_seeker. on_up(), on_down(): as of a link;
+ * on_own: may be NULL. */
 int redis_commands_init(struct redis_commands *c, const struct feed_env *env,
-    struct redis_target *target, void (*on_up)(void *owner),
+    struct redis_target *target, int slot, void (*on_up)(void *owner),
     void (*on_down)(void *owner, const char *why),
     void (*on_own)(void *owner, const redisReply *reply), void *owner)
     __attribute__((warn_unused_result));

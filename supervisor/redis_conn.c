@@ -207,8 +207,10 @@ greet_all(struct redis_conn *c)
 	(void)snprintf(db, sizeof(db), "%u", c->cfg.login->db);
 	if (r == 0 && c->cfg.login->db > 0)
 		r = greet_with(c, "SELECT", db, NULL);
-	if (r == 0 && c->cfg.master)
+	if (r == 0 && c->cfg.form == REDIS_SENTINEL)
 		r = greet_with(c, "ROLE", NULL, NULL);
+	if (r == 0 && c->cfg.form == REDIS_CLUSTER)
+		r = greet_with(c, "CLUSTER", "INFO", NULL);
 	if (r == 0)
 		r = greet_with(c, "PING", NULL, NULL);
 	return r;
@@ -302,6 +304,11 @@ on_greeting_reply(struct redis_conn *c, const redisReply *reply)
 	}
 	if (strcmp(command, "ROLE") == 0 && !is_master(reply)) {
 		fail(c, "it is a replica, though it is said to be the master");
+		return;
+	}
+	if (strcmp(command, "CLUSTER") == 0 &&
+	    (reply->str == NULL || strstr(reply->str, "cluster_state:ok") == NULL)) {
+		fail(c, "it says that the cluster is down");
 		return;
 	}
 	if (c->greeted < c->ngreetings)

@@ -31,8 +31,10 @@ struct redis_conn_config {
 	struct ev_loop *loop;
 	const struct redis_login *login; /* borrowed */
 	bool resp3;                      /* ask for it, where the reader knows it */
-	bool master;                     /* a server that says it is none is refused */
-	double timeout_s;                /* to resolve, connect and greet */
+	/* SENTINEL: a server that says that it is no master is refused; CLUSTER: a node
+	 * that says that the cluster is not served is. */
+	enum redis_form form;
+	double timeout_s; /* to resolve, connect and greet */
 	size_t reply_max; /* bytes of one reply's string; a longer one ends it */
 
 	/* It can be used from here on. */
@@ -55,7 +57,7 @@ enum redis_conn_state {
 	CONN_UP
 };
 
-#define REDIS_GREETINGS_MAX 5
+#define REDIS_GREETINGS_MAX 6
 
 struct redis_tls;
 

@@ -231,7 +231,10 @@ int
 redis_link_new(const struct redis_link_config *cfg, struct redis_link **ret_link)
 {
 	static const struct redis_seeks seeks = {
-	    .on_found = on_seeker_found, .on_lost = on_seeker_lost};
+	    .on_found = on_seeker_found,
+	    .on_lost = on_seeker_lost,
+	    .on_moved = on_seeker_lost,
+	};
 	struct redis_link *l = calloc(1, sizeof(*l));
 	struct redis_conn_config conn = {
 	    .loop = cfg->loop,
@@ -248,9 +251,9 @@ redis_link_new(const struct redis_link_config *cfg, struct redis_link **ret_link
 		return -ENOMEM;
 	l->cfg = *cfg;
 	conn.login = redis_target_login(cfg->target);
-	conn.master = redis_target_is_master(cfg->target);
+	conn.form = redis_target_form(cfg->target);
 	redis_conn_init(&l->conn, &conn);
-	redis_seeker_init(&l->seeker, cfg->target, &seeks, l);
+	redis_seeker_init(&l->seeker, cfg->target, cfg->slot, &seeks, l);
 	l->delay_ms = DELAY_MIN_MS;
 	l->state = LINK_WAITING;
 	ev_timer_init(&l->timer, on_link_timer, 0., 0.);
@@ -265,7 +268,7 @@ redis_link_free(struct redis_link *l)
 	if (l == NULL)
 		return;
 	ev_timer_stop(l->cfg.loop, &l->timer);
-	redis_seeker_stop(&l->seeker);
+	redis_seeker_done(&l->seeker);
 	redis_conn_close(&l->conn);
 	free(l);
 }

@@ -1,6 +1,11 @@
 /*
  * redis_target.h - which server a link connects to, and how it comes in there: the one
- * that feed.redis names.
+ * that feed.redis names, the master that sentinels name, or a node of a cluster.
+ *
+ * Sentinels and nodes are asked in turn over a connection of our own, when a link seeks
+ * its server and, while there are links, every second: so a link leaves a server that
+ * is no longer the right one though it still answers. A sentinel that is behind
+ * the others is known by its epoch.
  *
  * What is said over a link is no matter of it, and how a connection is made neither.
  */
@@ -13,17 +18,17 @@
 #include "proto/redis_url.h"
 #include "proto/settings.h"
 #include "supervisor/redis_conn.h"
+#include "supervisor/redis_topology.h"
 
 struct redis_target;
 
-/* settings: borrowed. Returns 0, -EINVAL (logged) or -ENOMEM. */
+/* settings: borrowed for the call. Returns 0, -EINVAL (logged) or -ENOMEM. */
 int redis_target_new(struct ev_loop *loop, const struct settings *settings,
     struct redis_target **ret_target) __attribute__((warn_unused_result));
 void redis_target_free(struct redis_target *t); /* its seekers are stopped */
 
 const struct redis_login *redis_target_login(const struct redis_target *t);
-/* The server must say that it is the master. */
-bool redis_target_is_master(const struct redis_target *t);
+enum redis_form redis_target_form(const struct redis_target *t);
 const char *redis_target_where(const struct redis_target *t); /* for people */
 
 /* What one who seeks is told. */
@@ -31,19 +36,31 @@ struct redis_seeks {
 	void (*on_found)(void *owner, const struct redis_address *address);
 	/* Nobody could say. why: one line of ASCII. */
 	void (*on_lost)(void *owner, const char *why);
+	/* What was found is not the right one any more. */
+	void (*on_moved)(void *owner, const char *why);
 };
+
+#define REDIS_ANY_SLOT (-1)
 
 struct redis_seeker {
 	struct redis_target *target;
 	const struct redis_seeks *seeks;
 	void *owner;
+	int slot; /* of a cluster; REDIS_ANY_SLOT: any node will do */
+
+	struct redis_seeker *next; /* of the target's */
+	bool seeking, found;
+	unsigned turn;                /* ANY: which node */
+	struct redis_address address; /* found */
 };
 
 /* target, seeks: borrowed. */
-void redis_seeker_init(struct redis_seeker *s, struct redis_target *target,
+void redis_seeker_init(struct redis_seeker *s, struct redis_target *target, int slot,
     const struct redis_seeks *seeks, void *owner);
+void redis_seeker_done(struct redis_seeker *s);
 /* One of on_found() and on_lost() follows, perhaps before this returns, unless
- * redis_seeker_stop() does. */
+ * redis_seeker_stop() does. Who was told an address and seeks again had no luck there.
+ */
 void redis_seeker_start(struct redis_seeker *s);
 void redis_seeker_stop(struct redis_seeker *s);
 

@@ -342,6 +342,9 @@ test_settings_each_fault_says_what_to_do(void **state)
 	    {"[feed]\nredis_key = /x",
 		"settings:2: redis_key: there is no redis_certificate that it belongs "
 		"to"},
+	    {"[feed]\nredis = redis-cluster://h\nstream = {a}1 {a}2 b",
+		"settings:3: stream: in a cluster they must all be in one slot, by the "
+		"same {tag} in their names"},
 	    {"[feed]\nredis_ca = x", "settings:2: redis_ca: write an absolute path"},
 	    {"[ring]\nsize = 65M", "settings:2: size: the ring's size must be a power "
 				   "of two, like 32M or 64M"},
@@ -670,6 +673,23 @@ test_redis_url_sets(void **state)
 	assert_int_equal(url.address[1].port, 7);
 }
 
+/* Those that redis-cli's CLUSTER KEYSLOT says. */
+static void
+test_redis_slot_table(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned slot;
+	} table[] = {{"", 0}, {"123456789", 12739}, {"foo", 12182}, {"{foo}bar", 12182},
+	    {"a{foo}{b}", 12182}, {"{}foo", 9500}, {"{foo", 13308}, {"foo}{", 8134},
+	    {"{{foo}}", 13308}};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (redis_slot(table[i].name, strlen(table[i].name)) != table[i].slot)
+			fail_msg("%s: %u", table[i].name,
+			    redis_slot(table[i].name, strlen(table[i].name)));
+}
+
 static void
 test_redis_url_bad(void **state)
 {
@@ -798,6 +818,7 @@ main(void)
 	    cmocka_unit_test(test_name_ok_bounds),
 	    cmocka_unit_test(test_redis_url_good),
 	    cmocka_unit_test(test_redis_url_sets),
+	    cmocka_unit_test(test_redis_slot_table),
 	    cmocka_unit_test(test_redis_url_bad),
 	    cmocka_unit_test(test_redis_url_mask_hides_all_that_may_be_a_password),
 	    cmocka_unit_test(test_address_parse_table),

@@ -1,0 +1,125 @@
+"""Redis Cluster: three masters and their replicas, one of which is killed, and a slot that
+moves under traffic."""
+
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import Case, wait_until
+from redis_sets import Cluster
+from wsclient import V1, run
+
+OPEN = {"channel *": {"publish": "anyone"}}
+
+
+class ClusterTest(Case):
+    @classmethod
+    def setUpClass(cls):
+        """One cluster for all: each test leaves it served."""
+        cls.case = Case()
+        cls.addClassCleanup(cls.case.doCleanups)
+        cls.cluster = Cluster(cls.case)
+
+    def feed(self, source, **more):
+        d = self.daemon(dict(OPEN, feed=dict(
+            more, source=source, redis=self.cluster.url, probe_interval="500ms",
+            publish_timeout="500ms")))
+        self.up(d)
+        return d
+
+    def up(self, d):
+        wait_until(lambda: "the feed is up: %s\n%s" % (d.status()["feed"], d.log()),
+                   lambda: d.status()["feed"]["connected"])
+
+    def whole(self):
+        for node in self.cluster.nodes:
+            if not node.proc:
+                node.start()
+        self.cluster.wait_ok()
+
+    async def through(self, v1, channel, n):
+        """A message goes to Redis, and comes from there."""
+        while "ok" not in await v1.ask(publish=channel, data=n):
+            pass
+        while (msg := await v1.event()).get("data") != n:
+            self.assertTrue("gap" in msg or msg["data"] < n, msg)
+
+    def test_cluster_stream_survives_failover_and_move(self):
+        """The stream's slot moves to another master, which then is killed."""
+        d = self.feed("stream", stream="{x}one {x}two")
+        slot = self.cluster.slot("{x}one")
+
+        async def go():
+            v1 = await V1.open(d, "news")
+            at = 0
+
+            def add(n=200):
+                nonlocal at
+                owner = self.cluster.owner(slot)
+                pipe = owner.connect()
+                for _ in range(n):
+                    pipe.command("XADD", "{x}one", "*", "channel", "news", "data", at)
+                    at += 1
+                pipe.command("WAIT", "1", "5000")
+                pipe.close()
+                return owner
+
+            async def seen(first):
+                for n in range(first, at):
+                    msg = await v1.event()
+                    self.assertEqual(msg.get("data"), n, msg)
+
+            owner = add()
+            to = next(n for n in self.cluster.nodes[:3] if n is not owner)
+            self.cluster.move(slot, to)
+            self.cluster.wait_ok()
+            add()
+            await seen(0)
+            replica = self.cluster.replica_of(to)
+            add()
+            to.stop()
+            wait_until("the replica takes over",
+                       lambda: self.cluster.owner(slot) is replica, every=0.05)
+            self.cluster.wait_ok()
+            add()
+            await seen(400)
+            self.up(d)
+            await v1.ok(publish="news", data=at)
+            at += 1
+            await seen(at - 1)
+            await v1.close()
+
+        run(go())
+        self.assertNotIn("missed something", d.log())
+        self.whole()
+        d.stop()
+
+    def subscribed_at(self, channel, command="NUMSUB"):
+        """The nodes at which a channel of ours is subscribed."""
+        return [n for n in self.cluster.alive() if n.cli(
+            "PUBSUB", command, "wscast:" + channel).split()[1:] == ["1"]]
+
+    def test_cluster_pubsub_moves_when_its_node_fails(self):
+        d = self.feed("pubsub")
+
+        async def go():
+            v1 = await V1.open(d, "news")
+            await self.through(v1, "news", 1)
+            for n in (2, 3):
+                node, = wait_until("the subscription", lambda: self.subscribed_at("news"))
+                node.stop()
+                wait_until("it is elsewhere", lambda: self.subscribed_at("news"))
+                self.up(d)
+                await self.through(v1, "news", n)
+                node.start()
+                self.cluster.wait_ok()
+            await v1.close()
+
+        run(go())
+        self.whole()
+        d.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()
