@@ -78,7 +78,7 @@ check_streams(struct loader *l, const struct redis_url *url)
 		fault_at(l, mark_of(l, settings_find_key("feed", "stream")),
 		    "stream: there can be no more than %u", SETTINGS_STREAMS_MAX);
 	if (url->form == REDIS_CLUSTER && !in_one_slot(l->s->stream))
-		fault_at(l, mark_of(l, "feed", "stream"),
+		fault_at(l, mark_of(l, settings_find_key("feed", "stream")),
 		    "stream: in a cluster they must all be in one slot, by the same "
 		    "{tag} in their names");
 }
