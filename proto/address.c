@@ -132,6 +132,10 @@ network_parse(const char *text, size_t len, struct network *ret_network)
 	struct network n = {.family = AF_INET};
 	unsigned max = 32;
 
+	if (is_word(text, len, "unix:")) {
+		*ret_network = (struct network){.family = AF_UNIX};
+		return 0;
+	}
 	if (memchr(text, ':', host_len) != NULL) {
 		n.family = AF_INET6;
 		max = 128;

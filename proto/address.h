@@ -2,7 +2,7 @@
  * address.h - addresses and networks as settings write them.
  *
  *   127.0.0.1:8080   [::1]:8080   *:8080 (every IPv4 address)   localhost:8080
- *   10.0.0.0/8   fd00::/8   192.0.2.7
+ *   10.0.0.0/8   fd00::/8   192.0.2.7   unix: (whoever comes by a unix socket)
  *
  * Names are not looked up: what a server listens on must not depend on DNS.
  */
@@ -23,7 +23,8 @@
 int address_parse(const char *text, size_t len, struct sockaddr_storage *ret_addr,
     socklen_t *ret_len, const char **ret_why) __attribute__((warn_unused_result));
 
-/* An address, or ADDRESS/BITS, of IPv4 or IPv6. */
+/* An address, or ADDRESS/BITS, of IPv4 or IPv6; or of AF_UNIX, which has no addresses.
+ */
 struct network {
 	int family;
 	unsigned bits;
@@ -34,8 +35,8 @@ struct network {
 int network_parse(const char *text, size_t len, struct network *ret_network)
     __attribute__((warn_unused_result));
 
-/* Whether an address (AF_INET: 4 bytes, AF_INET6: 16) lies in the network. An IPv4
- * address mapped into IPv6 counts as IPv4. */
+/* Whether an address (AF_INET: 4 bytes, AF_INET6: 16, AF_UNIX: none) lies in the
+ * network. An IPv4 address mapped into IPv6 counts as IPv4. */
 bool network_has(const struct network *n, int family, const unsigned char *addr);
 
 /* The same for a list of valid networks, separated by blanks or commas. */

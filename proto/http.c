@@ -574,6 +574,18 @@ http_name_is(struct slice name, const char *text)
 
 /* ---- the client behind proxies ---- */
 
+/* An IPv4 address mapped into IPv6 is the IPv4 address. */
+static void
+unmap(int *family, unsigned char addr[16])
+{
+	static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	if (*family != AF_INET6 || memcmp(addr, mapped, sizeof(mapped)) != 0)
+		return;
+	memmove(addr, addr + sizeof(mapped), 4);
+	*family = AF_INET;
+}
+
 /* ADDRESS, [ADDRESS], ADDRESS:PORT or [ADDRESS]:PORT. */
 static bool
 parse_forwarded(struct slice s, int *ret_family, unsigned char addr[16])
@@ -587,9 +599,11 @@ parse_forwarded(struct slice s, int *ret_family, unsigned char addr[16])
 		s.p++;
 		s.len -= 2;
 	}
-	if (memchr(s.p, '/', s.len) == NULL && network_parse(s.p, s.len, &n) == 0) {
+	if (memchr(s.p, '/', s.len) == NULL && network_parse(s.p, s.len, &n) == 0 &&
+	    n.family != AF_UNIX) {
 		*ret_family = n.family;
 		memcpy(addr, n.addr, sizeof(n.addr));
+		unmap(ret_family, addr);
 		return true;
 	}
 	if (address_parse(s.p, s.len, &ss, &len, &why) < 0)
@@ -599,6 +613,7 @@ parse_forwarded(struct slice s, int *ret_family, unsigned char addr[16])
 		memcpy(addr, &((struct sockaddr_in *)&ss)->sin_addr, 4);
 	else
 		memcpy(addr, &((struct sockaddr_in6 *)&ss)->sin6_addr, 16);
+	unmap(ret_family, addr);
 	return true;
 }
 

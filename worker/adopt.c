@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "proto/dialect.h"
 #include "proto/journal.h"
 #include "worker/adopt.h"
 #include "worker/channels.h"
@@ -67,21 +68,38 @@ bytes_taken(const struct slot *s, uint32_t *ret_taken)
 
 /* ---- the arena ---- */
 
-/* Mark a list of blocks whose first word refers to the next. What cannot be marked ends
- * the list. Returns 0 or -EINVAL. */
+/* Whether a block that is as long as arena_len() says holds what it says it does. */
+static bool
+out_ok(void *block, size_t len)
+{
+	const struct out *o = block;
+
+	return len >= sizeof(*o) && o->len <= len - sizeof(*o);
+}
+
+static bool
+wait_ok(void *block, size_t len)
+{
+	struct wait *w = block;
+
+	if (len < sizeof(*w) || w->id_len > len - sizeof(*w))
+		return false;
+	w->since_epoch[sizeof(w->since_epoch) - 1] = '\0';
+	return true;
+}
+
+/* Mark a list of blocks whose first word refers to the next. What cannot be marked, or
+ * is not what it should be, ends the list. Returns 0 or -EINVAL. */
 static int
-mark_list(struct worker *w, arena_ref *at, size_t head_len)
+mark_list(struct worker *w, arena_ref *at, bool (*ok)(void *block, size_t len))
 {
 	for (int n = 0; *at != 0; n++) {
-		arena_ref *next;
-
 		if (n == BLOCKS_MAX || arena_mark(w->arena, *at) < 0 ||
-		    arena_len(w->arena, *at) < head_len) {
+		    !ok(arena_at(w->arena, *at), arena_len(w->arena, *at))) {
 			*at = 0;
 			return -EINVAL;
 		}
-		next = arena_at(w->arena, *at);
-		at = next;
+		at = arena_at(w->arena, *at);
 	}
 	return 0;
 }
@@ -104,13 +122,18 @@ mark_slot(struct worker *w, struct slot *s)
 {
 	int r = mark_subs(w, s);
 
+	if (s->dialect >= DIALECT_COUNT) {
+		s->dialect = DIALECT_RAW;
+		s->nsubs = 0;
+		r = -EINVAL;
+	}
 	if (r < 0) {
 		s->nsubs = 0;
 		s->subs_log = 0;
 	}
-	if (mark_list(w, &s->out, sizeof(struct out)) < 0)
+	if (mark_list(w, &s->out, out_ok) < 0)
 		r = -EINVAL;
-	if (mark_list(w, &s->wait, sizeof(struct wait)) < 0)
+	if (mark_list(w, &s->wait, wait_ok) < 0)
 		r = -EINVAL;
 	if (identity_mark(w, s) < 0)
 		r = -EINVAL;
@@ -303,6 +326,23 @@ adopt_slot(struct worker *w, uint32_t slot, bool whole)
 		client_close(w, slot, CLIENT_END_CRASH);
 }
 
+/* A slot with a descriptor that can be no client's is nobody's: to close it would take
+ * what others have under that number. */
+static bool
+is_taken(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	if (slot_state(s) == SLOT_FREE)
+		return false;
+	if (s->fd >= w->first_fd && slot_state(s) <= SLOT_CLOSING)
+		return true;
+	log_warning(
+	    0, "worker %u: slot %u holds no connection, forgetting it", w->index, slot);
+	slot_set_state(s, SLOT_FREE);
+	return false;
+}
+
 int
 adopt_all(struct worker *w)
 {
@@ -316,7 +356,7 @@ adopt_all(struct worker *w)
 	page_set(w->page, PAGE_lagging, 0);
 	r = channels_adopt(w);
 	for (uint32_t i = 0; r == 0 && i < used; i++)
-		if (slot_state(worker_slot(w, i)) != SLOT_FREE)
+		if (is_taken(w, i))
 			whole[i] = mark_slot(w, worker_slot(w, i)) == 0;
 	for (uint32_t i = 0; r == 0 && i < used; i++)
 		if (slot_state(worker_slot(w, i)) != SLOT_FREE)

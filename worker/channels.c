@@ -581,10 +581,18 @@ channel_adopt(struct worker *w, uint32_t channel)
 {
 	struct channels *cs = w->channels;
 	struct channel *c = &w->table.channels[channel];
-	int r = arena_mark(w->arena, c->name);
+	int r;
 
-	if (r < 0)
-		return r;
+	/* What a predecessor left may be anything: its own part alone is given up, and
+	 * with it the connections that are subscribed to it. */
+	if (arena_mark(w->arena, c->name) < 0 || c->name_len == 0 ||
+	    c->name_len > CHANNEL_NAME_MAX ||
+	    c->name_len > arena_len(w->arena, c->name) ||
+	    (channel_state(c) == CHANNEL_LIVE &&
+		c->directory >= ring_directory(w->ring)->max)) {
+		atomic_store_explicit(&c->state, CHANNEL_FREE, memory_order_release);
+		return -EINVAL;
+	}
 	cs->chan[channel].latest = wants_latest(w, channel);
 	r = namemap_put(&cs->names, channel);
 	if (r == 0 && channel_state(c) == CHANNEL_LIVE)
@@ -605,9 +613,10 @@ channels_adopt(struct worker *w)
 		if (channel_state(&w->table.channels[i]) == CHANNEL_FREE)
 			continue;
 		r = channel_adopt(w, i);
-		if (r < 0)
+		if (r == 0)
+			page_add(w->page, PAGE_channels, 1);
+		else if (r != -EINVAL)
 			return r;
-		page_add(w->page, PAGE_channels, 1);
 	}
 	return 0;
 }

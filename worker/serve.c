@@ -405,7 +405,7 @@ enter_sandbox(struct serve *s)
 	int r = -EOPNOTSUPP;
 
 	if (s->w.settings->sandbox)
-		r = sandbox_enter(LAUNCH_LISTENERS + (int)s->launch->nlisteners);
+		r = sandbox_enter(s->w.first_fd);
 	page_set_sandboxed(s->w.page, r == 0);
 	if (r == 0 || !s->w.settings->sandbox)
 		return 0;
@@ -440,6 +440,7 @@ serve_init(struct serve *s, const struct keeper_shared *shared)
 	r = reload_begin(w);
 	if (r < 0)
 		return r;
+	w->first_fd = LAUNCH_LISTENERS + (int)s->launch->nlisteners;
 	w->nworkers = count_workers(w->settings);
 	pin(s);
 	tell_page(s);

@@ -56,6 +56,7 @@ struct uring;
 struct worker {
 	unsigned index;    /* of the worker, in the settings' count */
 	unsigned nworkers; /* on this host */
+	int first_fd;      /* the lowest number that a client's descriptor can have */
 	struct ev_loop *loop;
 	struct settings *settings; /* replaced by reload.c: keep no pointer into it */
 

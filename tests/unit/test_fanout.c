@@ -341,6 +341,165 @@ test_adopt_shut_down_connection_goes_on(void **state)
 	end(&f);
 }
 
+/* ---- what a predecessor may leave that was taken over, or has gone mad ---- */
+
+/* A block of the arena beside those that make() took. */
+static void *
+add_block(struct fixture *f, size_t len, arena_ref *ret_ref)
+{
+	struct arena *a;
+	void *block;
+
+	assert_int_equal(arena_new(f->w.table.arena, ARENA_LEN, &a), 0);
+	for (uint32_t i = 0; i < 2; i++)
+		assert_int_equal(arena_mark(a, f->w.table.channels[i].name), 0);
+	*ret_ref = arena_alloc(a, len);
+	assert_int_not_equal(*ret_ref, 0);
+	block = arena_at(a, *ret_ref);
+	memset(block, 0, len);
+	arena_free_all(a);
+	return block;
+}
+
+static void
+spoil_out(struct fixture *f)
+{
+	struct out *o = add_block(f, sizeof(*o) + 10, &worker_slot(&f->w, 0)->out);
+
+	o->len = ARENA_LEN;
+}
+
+static void
+spoil_wait(struct fixture *f)
+{
+	struct wait *wait =
+	    add_block(f, sizeof(*wait) + 4, &worker_slot(&f->w, 0)->wait);
+
+	wait->kind = WAIT_PUBLISH;
+	wait->id_len = UINT16_MAX;
+}
+
+static void
+spoil_directory(struct fixture *f)
+{
+	f->w.table.channels[0].directory = 1u << 30;
+}
+
+static void
+spoil_name(struct fixture *f)
+{
+	f->w.table.channels[0].name_len = UINT16_MAX;
+}
+
+static void
+spoil_subs(struct fixture *f)
+{
+	worker_slot(&f->w, 0)->subs_log = 200;
+}
+
+static void
+spoil_dialect(struct fixture *f)
+{
+	worker_slot(&f->w, 0)->dialect = 200;
+}
+
+/* Whoever is broken is closed; the worker, and who is whole, goes on. */
+static void
+test_adopt_broken_parts_close_their_connection_alone(void **state)
+{
+	static void (*const spoil[])(struct fixture *) = {spoil_out, spoil_wait,
+	    spoil_directory, spoil_name, spoil_subs, spoil_dialect};
+
+	for (size_t i = 0; i < sizeof(spoil) / sizeof(spoil[0]); i++) {
+		struct fixture f;
+
+		make(&f, "");
+		spoil[i](&f);
+		adopt(&f);
+		assert_int_equal(slot_state(worker_slot(&f.w, 0)), SLOT_FREE);
+		assert_int_equal(page_get(f.w.page, PAGE_closed_crash), 1);
+		end(&f);
+	}
+}
+
+/* A number that is none of a client's: whoever has it keeps it. */
+static void
+test_adopt_descriptor_of_another_is_left_alone(void **state)
+{
+	struct fixture f;
+	int fd;
+
+	make(&f, "");
+	fd = worker_slot(&f.w, 0)->fd;
+	worker_slot(&f.w, 0)->fd = 2;
+	f.w.first_fd = 3;
+	adopt(&f);
+	assert_int_equal(slot_state(worker_slot(&f.w, 0)), SLOT_FREE);
+	assert_true(fcntl(2, F_GETFD) >= 0);
+	worker_slot(&f.w, 0)->fd = fd;
+	end(&f);
+}
+
+/* One death inside a handshake may be chance; after two in a row it is closed. */
+static void
+test_adopt_request_that_killed_twice_is_closed(void **state)
+{
+	struct fixture f;
+	struct slot *s;
+
+	make(&f, "");
+	s = worker_slot(&f.w, 0);
+	s->nsubs = 0;
+	slot_set_state(s, SLOT_HANDSHAKE);
+	s->marks = SLOT_SERVING;
+	adopt(&f);
+	assert_int_equal(slot_state(s), SLOT_HANDSHAKE);
+	assert_int_equal(s->marks, SLOT_SUSPECT);
+	end(&f);
+	make(&f, "");
+	s = worker_slot(&f.w, 0);
+	s->nsubs = 0;
+	slot_set_state(s, SLOT_HANDSHAKE);
+	s->marks = SLOT_SERVING | SLOT_SUSPECT;
+	adopt(&f);
+	assert_int_equal(slot_state(s), SLOT_FREE);
+	assert_int_equal(page_get(f.w.page, PAGE_closed_crash), 1);
+	end(&f);
+}
+
+/* Where the kernel does not count, what was noted holds; unless a send was to be noted.
+ */
+static void
+test_adopt_uncounted_goes_on_unless_in_a_send(void **state)
+{
+	static const uint8_t marks[] = {SLOT_UNCOUNTED, SLOT_UNCOUNTED | SLOT_SENDING};
+	static const uint8_t want[] = {SLOT_OPEN, SLOT_FREE};
+
+	for (size_t i = 0; i < 2; i++) {
+		struct fixture f;
+		struct out *o;
+		struct slot *s;
+		char got[16];
+
+		make(&f, "");
+		s = worker_slot(&f.w, 0);
+		o = add_block(&f, sizeof(*o) + 5, &s->out);
+		o->len = 5;
+		o->begun = 1;
+		memcpy(o->bytes, "abcde", 5);
+		s->marks = marks[i];
+		s->part = 2;
+		adopt(&f);
+		assert_int_equal(slot_state(s), want[i]);
+		if (want[i] == SLOT_OPEN) {
+			out_writable(&f.w, 0);
+			assert_int_equal(recv(f.peer, got, sizeof(got), 0), 3);
+			assert_memory_equal(got, "cde", 3);
+		}
+		end(&f);
+	}
+}
+
 /* Whatever waits to be told to the supervisor meanwhile: a channel that was refused is
  * asked for anew by who comes next. */
 static void
@@ -419,6 +578,10 @@ main(void)
 	    cmocka_unit_test(test_fanout_lapped_latest_gets_the_newest),
 	    cmocka_unit_test(test_channels_refused_is_asked_for_again),
 	    cmocka_unit_test(test_adopt_shut_down_connection_goes_on),
+	    cmocka_unit_test(test_adopt_broken_parts_close_their_connection_alone),
+	    cmocka_unit_test(test_adopt_descriptor_of_another_is_left_alone),
+	    cmocka_unit_test(test_adopt_request_that_killed_twice_is_closed),
+	    cmocka_unit_test(test_adopt_uncounted_goes_on_unless_in_a_send),
 	    cmocka_unit_test(test_fanout_since_before_a_gap_missed_unknown),
 	    cmocka_unit_test(test_fanout_since_behind_a_gap_recovers),
 	};

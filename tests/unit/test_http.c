@@ -419,6 +419,21 @@ test_http_client_address_behind_proxies(void **state)
 	    {"10.0.0.0/8", "X-Forwarded-For: [2001:db8::1]:443\r\n", "2001:db8::1"},
 	    {"10.0.0.0/8", "X-Forwarded-For: 2001:db8::1\r\n", "2001:db8::1"},
 	    {"10.0.0.0/8", "X-Forwarded-For: [2001:db8::1]\r\n", "2001:db8::1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: ::ffff:1.1.1.1\r\n", "1.1.1.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: [::ffff:1.1.1.1]:80\r\n", "1.1.1.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: 9.9.9.9, 1.1.1.1,::ffff:10.0.0.2\r\n",
+		"1.1.1.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: ,, 1.1.1.1 ,\t, 10.0.0.2,\r\n", "1.1.1.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: 9.9.9.9, what, 10.0.0.2\r\n", "10.0.0.2"},
+	    {"10.0.0.0/8",
+		"X-Forwarded-For: 9.9.9.9\r\nHost2: x\r\nX-Forwarded-For: "
+		"1.1.1.1\r\nx-forwarded-for: 10.0.0.2\r\n",
+		"1.1.1.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: 10.0.0.0/8\r\n", "10.0.0.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: unix:\r\n", "10.0.0.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: 1.1.1.1:99999\r\n", "10.0.0.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: \"1.1.1.1\"\r\n", "10.0.0.1"},
+	    {"10.0.0.0/8", "Forwarded: for=1.1.1.1\r\n", "10.0.0.1"},
 	};
 	struct http_request r;
 	struct http_fault f;

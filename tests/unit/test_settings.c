@@ -767,6 +767,8 @@ has(const char *list, const char *address)
 static void
 test_network_list_has_table(void **state)
 {
+	const unsigned char none[16] = {0};
+
 	assert_true(has("10.0.0.0/8", "10.255.0.1"));
 	assert_false(has("10.0.0.0/8", "11.0.0.1"));
 	assert_true(has("192.0.2.128/25", "192.0.2.200"));
@@ -778,6 +780,9 @@ test_network_list_has_table(void **state)
 	assert_true(has("10.0.0.0/8", "::ffff:10.1.2.3"));
 	assert_true(has("::1", "::1"));
 	assert_false(has("", "::1"));
+	assert_true(network_list_has("10.0.0.0/8 unix:", AF_UNIX, none));
+	assert_false(network_list_has("0.0.0.0/0 ::/0", AF_UNIX, none));
+	assert_false(has("unix:", "127.0.0.1"));
 }
 
 static void
