@@ -196,12 +196,12 @@ soak-now:
 
 BENCH ?=
 .PHONY: bench bench-now
-bench: ## measure against the floor (12 minutes), or BENCH=names of cases: build/bench/
+bench: ## measure against the floor (12 minutes), or BENCH=names of cases, or feed: build/bench/
 	$(Q)packaging/install-deps build bench
 	$(SUBMAKE) -j$(JOBS) all
 	$(SUBMAKE) bench-now
 bench-now:
-	$(Q)tests/bench/run --bin $(bin) $(BENCH)
+	$(Q)tests/bench/$(if $(filter feed,$(BENCH)),feed --bin $(bin),run --bin $(bin) $(BENCH))
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz fuzz-now
@@ -260,7 +260,7 @@ lint-man:
 	$(Q)mandoc -T lint -W warning $(man_pages)
 lint-scripts:
 	$(Q)shellcheck $(scripts)
-	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run tests/bench/run $(wildcard tests/*/*.py)
+	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run tests/bench/run tests/bench/feed $(wildcard tests/*/*.py)
 check-includes: ## hold the table of who may include whom
 	$(Q)tests/check-includes
 

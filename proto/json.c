@@ -325,44 +325,59 @@ short_escape(unsigned char c)
 	}
 }
 
+/* The first byte that a string cannot hold as it is, or end. */
+static const unsigned char *
+skip_unescaped(const unsigned char *p, const unsigned char *end)
+{
+	for (p = skip_plain(p, end); p < end && *p >= 0x80; p = skip_plain(p, end))
+		while (p < end && *p >= 0x80)
+			p++;
+	return p;
+}
+
 size_t
 json_string_len(const void *s, size_t len)
 {
-	const unsigned char *p = s;
+	const unsigned char *p = s, *end = p + len;
 	size_t n = len + 2;
 
-	for (size_t i = 0; i < len; i++) {
-		if (short_escape(p[i]))
-			n += 1;
-		else if (p[i] < 0x20)
-			n += 5;
-	}
+	for (p = skip_unescaped(p, end); p < end; p = skip_unescaped(p + 1, end))
+		n += short_escape(*p) ? 1 : 5;
 	return n;
+}
+
+/* What stands for a byte that must be escaped; returns where it ends. */
+static char *
+put_escape(unsigned char byte, char *o)
+{
+	static const char hex[] = "0123456789abcdef";
+	char c = short_escape(byte);
+
+	*o++ = '\\';
+	if (c) {
+		*o++ = c;
+		return o;
+	}
+	memcpy(o, "u00", 3);
+	o[3] = hex[byte >> 4];
+	o[4] = hex[byte & 15];
+	return o + 5;
 }
 
 size_t
 json_put_string(const void *s, size_t len, char *out)
 {
-	static const char hex[] = "0123456789abcdef";
-	const unsigned char *p = s;
-	char *o = out, c;
+	const unsigned char *p = s, *end = p + len;
+	char *o = out;
 
 	*o++ = '"';
-	for (size_t i = 0; i < len; i++) {
-		if (p[i] >= 0x20 && p[i] != '"' && p[i] != '\\') {
-			*o++ = (char)p[i];
-			continue;
-		}
-		*o++ = '\\';
-		c = short_escape(p[i]);
-		if (c) {
-			*o++ = c;
-			continue;
-		}
-		memcpy(o, "u00", 3);
-		o[3] = hex[p[i] >> 4];
-		o[4] = hex[p[i] & 15];
-		o += 5;
+	while (p < end) {
+		const unsigned char *next = skip_unescaped(p, end);
+
+		o = mempcpy(o, p, (size_t)(next - p));
+		p = next;
+		if (p < end)
+			o = put_escape(*p++, o);
 	}
 	*o++ = '"';
 	return (size_t)(o - out);

@@ -16,6 +16,7 @@
 #include "supervisor/redis_tls.h"
 
 #define READ_SIZE (64u << 10)   /* bytes in one turn */
+#define FEED_SIZE 4096          /* bytes of it that hiredis gets at a time */
 #define ELEMENTS_MAX (1u << 20) /* of an array in a reply: as many as of a command */
 #define PASSWORD_MAX 512
 
@@ -395,6 +396,27 @@ receive(struct redis_conn *c, void *buf, size_t len)
 	return n;
 }
 
+/* Give the bytes to hiredis, a bit at a time: with each kilobyte that it has parsed it
+ * moves all that it still holds to the front. */
+static void
+feed(struct redis_conn *c, const char *buf, size_t len)
+{
+	uint64_t life = c->life;
+
+	while (len > 0 && c->life == life) {
+		size_t n = len < FEED_SIZE || c->paused ? len : FEED_SIZE;
+
+		if (redisReaderFeed(c->reader, buf, n) != REDIS_OK) {
+			fail_errno(c, ENOMEM);
+			return;
+		}
+		buf += n;
+		len -= n;
+		if (!c->paused)
+			take_replies(c);
+	}
+}
+
 static void shake_hands(struct redis_conn *c);
 
 static void
@@ -420,11 +442,7 @@ on_conn_readable(struct ev_loop *loop, ev_io *io, int revents)
 		return;
 	}
 	c->heard = true;
-	if (redisReaderFeed(c->reader, buf, (size_t)n) != REDIS_OK) {
-		fail_errno(c, ENOMEM);
-		return;
-	}
-	take_replies(c);
+	feed(c, buf, (size_t)n);
 }
 
 /* ---- connecting ---- */
