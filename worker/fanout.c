@@ -9,6 +9,7 @@
 #include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/fanout.h"
+#include "worker/gather.h"
 #include "worker/out.h"
 #include "worker/reload.h"
 #include "worker/side.h"
@@ -47,6 +48,7 @@ struct run {
 };
 
 struct fanout {
+	struct gather *gather;
 	struct run run[DIALECT_COUNT];
 	uint64_t clear;    /* the records below it need no handling in place */
 	uint64_t floor;    /* as published */
@@ -73,7 +75,7 @@ fanout_new(struct worker *w, struct fanout **ret)
 		return -ENOMEM;
 	f->lagging = malloc(nslots * sizeof(*f->lagging));
 	f->listed = calloc(1, nslots / 8 + 1);
-	if (f->lagging == NULL || f->listed == NULL) {
+	if (f->lagging == NULL || f->listed == NULL || gather_new(&f->gather) < 0) {
 		fanout_free(f);
 		return -ENOMEM;
 	}
@@ -99,9 +101,16 @@ fanout_free(struct fanout *f)
 		return;
 	for (unsigned d = 0; d < DIALECT_COUNT; d++)
 		free(f->run[d].copy);
+	gather_free(f->gather);
 	free(f->lagging);
 	free(f->listed);
 	free(f);
+}
+
+void
+fanout_set_few(struct worker *w, unsigned few)
+{
+	gather_set_few(w->fanout->gather, few);
 }
 
 uint64_t
@@ -275,11 +284,10 @@ on_uring_result(void *owner, uint64_t tag, ssize_t n)
 	run_sent(w, slot, &w->fanout->run[worker_slot(w, slot)->dialect], n);
 }
 
-/* Make the sends that are queued. */
-static void
-flush_uring(struct worker *w)
+void
+fanout_submit(struct worker *w, uring_result_fn on_result, void *owner)
 {
-	int r = uring_submit(w->uring, on_uring_result, w);
+	int r = uring_submit(w->uring, on_result, owner);
 
 	if (r == 0)
 		return;
@@ -287,6 +295,12 @@ flush_uring(struct worker *w)
 	log_error(r, "worker %u: io_uring failed, going on with send(2)", w->index);
 	page_set_sending(w->page, SENDING_URING_FAILED);
 	(void)raise(SIGKILL);
+}
+
+static void
+flush_uring(struct worker *w)
+{
+	fanout_submit(w, on_uring_result, w);
 }
 
 static void
@@ -538,15 +552,18 @@ handle(struct worker *w, unsigned *budget)
 enum fanout_turn
 fanout_turn(struct worker *w)
 {
-	unsigned budget = TURN_SENDS;
+	unsigned budget = TURN_SENDS, passed;
 	enum fanout_turn turn = FANOUT_MORE;
 
-	for (int i = 0; i < TURN_RECORDS && budget > 0; i++) {
+	for (unsigned i = 0; i < TURN_RECORDS && budget > 0; i++) {
 		if (w->done == ring_head(w->ring)) {
 			if (page_sleep(w->page, w->ring, w->done)) {
 				turn = FANOUT_IDLE;
 				break;
 			}
+		} else if (!w->fanout->in_middle &&
+			   (passed = gather_pass(w, w->fanout->gather, &budget)) > 0) {
+			i += passed - 1;
 		} else if (!handle(w, &budget)) {
 			break;
 		}

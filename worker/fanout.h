@@ -8,6 +8,7 @@
 #ifndef WSCAST_WORKER_FANOUT_H
 #define WSCAST_WORKER_FANOUT_H
 
+#include "worker/uring.h"
 #include "worker/worker.h"
 
 enum fanout_turn {
@@ -32,6 +33,13 @@ uint64_t fanout_floor(const struct worker *w);
 
 /* A connection began to lag: it is watched for falling out of the retained window. */
 void fanout_lagging(struct worker *w, uint32_t slot);
+
+/* For tests: see gather_set_few(). */
+void fanout_set_few(struct worker *w, unsigned few);
+
+/* Make the sends that are queued in w->uring, as uring_submit() does; when that fails
+ * the process ends, and a successor asks the kernel what was sent. */
+void fanout_submit(struct worker *w, uring_result_fn on_result, void *owner);
 
 /* The record that is being passed on and the channel that it belongs to, when a turn
  * ended in the middle of it; 0 otherwise. */

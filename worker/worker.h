@@ -13,6 +13,7 @@
  *   channels.c  this worker's channels, who is subscribed, what is asked upstream
  *   requests.c  a connection's subscriptions and publishes, and what waits
  *   fanout.c    records of the ring to the subscribers' sockets
+ *   gather.c    the same where a channel has few subscribers
  *   out.c       one connection's output: ring positions and private frames
  *   side.c      frames that the ring has not
  *   history.c   a channel's past: recovery, and the last messages

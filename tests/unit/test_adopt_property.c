@@ -107,6 +107,9 @@ serve_until_killed(struct scene *sc)
 	 */
 	if (getpid() % 2 == 0 && uring_new(&w.uring) < 0)
 		w.uring = NULL; /* the kernel does not let us */
+	/* Nor is it told whether messages are passed on one by one or gathered. */
+	if (getpid() / 2 % 2 == 0)
+		fanout_set_few(&w, 0);
 	for (unsigned turn = 0;; turn++) {
 		(void)fanout_turn(&w);
 		page_wake(w.page);
