@@ -163,9 +163,9 @@ class Limits(Case):
 
         async def go():
             v1 = await V1.open(d)
+            begin = time.monotonic()
             for n in range(50):
                 await v1.send(id=n, publish="a", data=n)
-            begin = time.monotonic()
             taken = sum(["ok" in await v1.recv() for _ in range(50)])
             pid = d.workers()[0]["pid"]
             os.kill(pid, signal.SIGKILL)
@@ -175,7 +175,8 @@ class Limits(Case):
             again = sum(["ok" in await v1.recv() for _ in range(50)])
             took = time.monotonic() - begin
             self.assertGreaterEqual(taken, 50)
-            self.assertLessEqual(again, 50 * took + 8, "a new bucket for each process")
+            self.assertLessEqual(again, 50 * took + 12,  # ticks are coarse
+                                 "a new bucket for each process")
             await v1.close()
 
         run(go())
