@@ -33,6 +33,10 @@
  *                           "offset":N}, and N lines as a tail's, oldest first
  *   {"cmd":"tail","channels":["c",…]}
  *   {"cmd":"restart","worker":0}        {"workers":[{"index":0,"pid":1,"adopted":N}]}
+ *   {"cmd":"kick","client":"ID"}        or "user" or "channel", of this host
+ *                           {"closed":N,"told":true}
+ *   {"cmd":"revoke","user":"u","for":SECONDS}     or "jti"; 3600 when absent
+ *                           {"closed":N,"told":false}: told: other hosts were, if any
  *
  * Lines are split and made here; who reads and writes the socket is not our concern.
  */

@@ -49,6 +49,7 @@ shape_ok(uint32_t type, size_t channel_len, size_t data_len)
 	switch (type) {
 	case UPLINK_SYNC_BEGIN:
 	case UPLINK_SYNC_END:
+	case UPLINK_EXPELLED:
 		return channel_len == 0 && data_len == 0;
 	case UPLINK_WANT:
 	case UPLINK_DROP:

@@ -21,6 +21,7 @@ enum uplink_type {
 	UPLINK_DROP = 4, /* ... has lost its last */
 	UPLINK_PUBLISH =
 	    5, /* answered by RING_ACK: offset = cookie, arg = 0 or errno */
+	UPLINK_EXPELLED = 6, /* RING_EXPEL number `token` closed `cookie` connections */
 };
 
 #define UPLINK_NO_DIRECTORY UINT32_MAX
@@ -28,9 +29,9 @@ enum uplink_type {
 struct uplink {
 	uint32_t type;      /* enum uplink_type */
 	uint32_t slot;      /* PUBLISH: who asks; echoed in RING_ACK's channel field */
-	uint32_t cookie;    /* PUBLISH */
+	uint32_t cookie;    /* PUBLISH, EXPELLED */
 	uint32_t directory; /* WANT: what the worker believes, or UPLINK_NO_DIRECTORY */
-	uint64_t token;     /* WANT */
+	uint64_t token;     /* WANT, EXPELLED */
 	const char *channel;
 	size_t channel_len; /* WANT, DROP, PUBLISH: 1 to 200 */
 	const void *data;   /* PUBLISH */

@@ -57,6 +57,8 @@
 	    "messages refused by message_rate, byte_rate or a rule's rate")            \
 	X(limited_size, "messages refused by max_message_size")                        \
 	X(limited_channels, "subscriptions refused by channels_per_connection")        \
+	X(expelled, "connections closed because they were kicked or revoked")          \
+	X(refused_revoked, "tokens that were right and refused as revoked")            \
 	X(limited_private, "times that a client let too much wait that is its own")
 
 #define PAGE_GAUGES(X)                                                                 \

@@ -1,7 +1,8 @@
 /*
  * ring.c - see ring.h.
  *
- * The memfd:  header | directory | index | frames of dialect 0 | ... of dialect 6
+ * The memfd:  header | directory | revoked | index | frames of dialect 0 | ... of
+ *             dialect 6
  * Mapped:     the same, but each dialect's frames twice in a row.
  *
  * Which records are whole is one range, [oldest, head). Head rises by ring_commit();
@@ -19,6 +20,7 @@
 #include "shm/directory.h"
 #include "shm/map.h"
 #include "shm/page.h"
+#include "shm/revoked.h"
 #include "shm/ring.h"
 
 #define INDEX_MIN 64u /* a page of descriptors */
@@ -54,6 +56,7 @@ _Static_assert(sizeof(struct ring_header) <= MAP_PAGE, "a page");
 struct ring {
 	struct ring_header *header;
 	struct directory *directory;
+	struct revoked *revoked;
 	struct ring_desc *index;
 	uint8_t *frames[RING_DIALECTS];
 	struct ring_config cfg; /* as checked: the map is not asked again */
@@ -96,9 +99,15 @@ directory_len(const struct ring_config *cfg)
 }
 
 static size_t
-index_offset(const struct ring_config *cfg)
+revoked_offset(const struct ring_config *cfg)
 {
 	return MAP_PAGE + directory_len(cfg);
+}
+
+static size_t
+index_offset(const struct ring_config *cfg)
+{
+	return revoked_offset(cfg) + map_round(sizeof(struct revoked));
 }
 
 static size_t
@@ -128,6 +137,7 @@ map_parts(struct ring *r, int fd, bool writer)
 	r->header = map;
 	r->map_len = len;
 	r->directory = (struct directory *)((char *)map + MAP_PAGE);
+	r->revoked = (struct revoked *)((char *)map + revoked_offset(&r->cfg));
 	r->index = (struct ring_desc *)((char *)map + index_offset(&r->cfg));
 	err = map_place(map, fd, 0, meta_len, writer);
 	for (unsigned d = 0; d < RING_DIALECTS && err == 0; d++) {
@@ -207,6 +217,7 @@ ring_create(const struct ring_config *cfg, struct ring **ret_ring, int *ret_fd)
 	write_header(r->header, cfg);
 	memcpy(r->epoch, r->header->epoch, RING_EPOCH_LEN);
 	r->directory->max = cfg->channels_max;
+	revoked_init(r->revoked);
 	err = become_writer(r);
 	if (err < 0)
 		goto fail_fd;
@@ -320,6 +331,12 @@ struct directory *
 ring_directory(struct ring *r)
 {
 	return r->directory;
+}
+
+struct revoked *
+ring_revoked(struct ring *r)
+{
+	return r->revoked;
 }
 
 /* ---- floors ---- */

@@ -31,7 +31,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RING_VERSION 1
+#define RING_VERSION 2
 #define RING_DESC_LEN 64
 #define RING_DIALECTS 7 /* room in a descriptor; proto/dialect.h numbers them */
 #define RING_FRAMES_MIN (1u << 20)
@@ -48,6 +48,16 @@ enum ring_type {
 	RING_GAP = 7,      /* what `channel` lost: offsets `offset` to `arg` */
 	RING_REVOKED = 8,  /* the feed may not deliver `channel` any more: errno in
 			    * `offset`; no worker has an interest in it from here on */
+	RING_EXPEL = 9,    /* connections are closed: data_kind says which */
+};
+
+/* Which connections a RING_EXPEL closes. */
+enum ring_expel {
+	EXPEL_REVOKED = 1, /* those whose user or token is in the table (revoked.h) */
+	EXPEL_USER = 2,    /* those whose user has the id `offset`, `arg` (revoked.h) */
+	EXPEL_JTI = 3,     /* ... or whose token */
+	EXPEL_CLIENT = 4,  /* the one of this id: `offset` */
+	EXPEL_CHANNEL = 5, /* those subscribed to `channel` */
 };
 
 /*
@@ -73,7 +83,8 @@ struct ring_desc {
 	uint32_t channel;
 	uint32_t prev;
 	uint8_t type;      /* enum ring_type */
-	uint8_t data_kind; /* MESSAGE: enum data_kind of proto/dialect.h */
+	uint8_t data_kind; /* MESSAGE: enum data_kind of proto/dialect.h; EXPEL: enum
+			    * ring_expel */
 	uint16_t worker;   /* ACK, REFUSED: for this worker index only */
 	uint32_t begin[RING_DIALECTS];
 };
@@ -84,6 +95,7 @@ _Static_assert(sizeof(struct ring_desc) == RING_DESC_LEN, "one cache line");
 struct ring;
 struct page;
 struct directory;
+struct revoked;
 
 struct ring_config {
 	uint32_t frames_size;  /* bytes per dialect, a power of two */
@@ -114,6 +126,7 @@ const char *ring_epoch(const struct ring *r); /* NUL-terminated */
 uint32_t ring_frames_size(const struct ring *r);
 uint32_t ring_index_len(const struct ring *r);
 struct directory *ring_directory(struct ring *r);
+struct revoked *ring_revoked(struct ring *r); /* read-only but for the writer */
 
 /* ---- writer ---- */
 

@@ -19,65 +19,6 @@
 #define RESTART_MAX_MS 30000     /* for one worker */
 #define RELOAD_MAX_MS 10000      /* for all of them */
 
-/* ---- answers ---- */
-
-static void
-finish(struct ctl_client *c)
-{
-	json_decref(c->request);
-	c->request = NULL;
-	c->waits = CTL_WAITS_NOT;
-}
-
-static void
-say_ok(struct ctl_client *c, json_t *ok)
-{
-	size_t len = 0;
-	char *line = control_ok(ok, &len);
-
-	finish(c);
-	client_reply(c, line, len);
-}
-
-#define say_error(c, code, ...)                                                        \
-	do {                                                                           \
-		size_t say_len = 0;                                                    \
-		char *say_line = control_error(code, &say_len, __VA_ARGS__);           \
-		finish(c);                                                             \
-		client_reply(c, say_line, say_len);                                    \
-	} while (0)
-
-static bool
-check_may_change(struct ctl_client *c)
-{
-	if (c->may_change)
-		return true;
-	say_error(c, CONTROL_FORBIDDEN,
-	    "you may look, but not change anything: be root, or a member of the "
-	    "control "
-	    "socket's group");
-	return false;
-}
-
-/* A member that is a valid channel name; NULL: answered. */
-static const char *
-name_of(struct ctl_client *c, const json_t *value, const char *member, size_t *ret_len)
-{
-	const char *name = json_string_value(value);
-	size_t len = json_string_length(value);
-
-	if (name != NULL && name_ok(name, len)) {
-		*ret_len = len;
-		return name;
-	}
-	say_error(c, CONTROL_BAD_REQUEST,
-	    "\"%s\" must be a channel's name: 1 to %d bytes without control "
-	    "characters, "
-	    "the first no \"!\"",
-	    member, CHANNEL_NAME_MAX);
-	return NULL;
-}
-
 /* A member that is a count, or absent. Returns false when answered. */
 static bool
 limit_of(struct ctl_client *c, size_t fallback, size_t *ret_limit)
@@ -126,7 +67,7 @@ run_clients(struct ctl_client *c)
 	if (!limit_of(c, CLIENTS_LIMIT, &limit))
 		return;
 	if (channel != NULL) {
-		name = name_of(c, channel, "channel", &len);
+		name = command_name(c, channel, "channel", &len);
 		if (name == NULL)
 			return;
 	}
@@ -136,24 +77,18 @@ run_clients(struct ctl_client *c)
 static void
 run_client(struct ctl_client *c)
 {
-	const char *text = json_string_value(json_object_get(c->request, "client"));
-	char *end = NULL;
 	bool found;
 	json_t *ok;
 	uint64_t id;
 
-	errno = 0;
-	id = text == NULL ? 0 : strtoull(text, &end, 16);
-	if (text == NULL || *text == '\0' || *end != '\0' || errno != 0) {
-		say_error(c, CONTROL_BAD_REQUEST,
-		    "\"client\" must be a client's id, as `wsctl clients` shows it");
+	if (!command_client(c, &id))
 		return;
-	}
 	ok = report_client(c->sock->s, id, &found);
 	if (found)
 		say_ok(c, ok);
 	else
-		say_error(c, CONTROL_NOT_FOUND, "no client has the id %s", text);
+		say_error(c, CONTROL_NOT_FOUND, "no client has the id %016llx",
+		    (unsigned long long)id);
 }
 
 static void
@@ -236,9 +171,9 @@ run_publish(struct ctl_client *c)
 	size_t len, data_len;
 	int r;
 
-	if (!check_may_change(c))
+	if (!command_may_change(c))
 		return;
-	name = name_of(c, json_object_get(c->request, "channel"), "channel", &len);
+	name = command_name(c, json_object_get(c->request, "channel"), "channel", &len);
 	if (name == NULL)
 		return;
 	r = control_payload(c->request, &data, &data_len);
@@ -318,7 +253,7 @@ run_history(struct ctl_client *c)
 
 	if (!limit_of(c, HISTORY_LIMIT, &limit))
 		return;
-	name = name_of(c, json_object_get(c->request, "channel"), "channel", &len);
+	name = command_name(c, json_object_get(c->request, "channel"), "channel", &len);
 	if (name == NULL)
 		return;
 	channel = registry_find(s->registry, name, len);
@@ -388,7 +323,7 @@ tail_one(struct ctl_client *c, const json_t *value)
 {
 	struct registry *reg = c->sock->s->registry;
 	size_t len;
-	const char *name = name_of(c, value, "channels", &len);
+	const char *name = command_name(c, value, "channels", &len);
 	uint32_t channel;
 
 	if (name == NULL) {
@@ -456,7 +391,7 @@ run_restart(struct ctl_client *c)
 	const json_t *worker = json_object_get(c->request, "worker");
 	unsigned n = c->sock->s->nworkers;
 
-	if (!check_may_change(c))
+	if (!command_may_change(c))
 		return;
 	if (worker != NULL &&
 	    (!json_is_integer(worker) || json_integer_value(worker) < 0 ||
@@ -521,7 +456,7 @@ say_faults(struct ctl_client *c, const struct faults *faults)
 	size_t len = 0;
 	char *line = control_faults(faults->line, faults->n, &len);
 
-	finish(c);
+	command_finish(c);
 	client_reply(c, line, len);
 }
 
@@ -532,7 +467,7 @@ run_reload(struct ctl_client *c)
 	struct settings_changes changes;
 	struct faults faults;
 
-	if (!check_may_change(c))
+	if (!command_may_change(c))
 		return;
 	if (supervisor_reload(s, &changes, &faults) < 0) {
 		say_faults(c, &faults);
@@ -575,15 +510,6 @@ reload_turn(struct ctl_client *c)
 
 /* ---- all ---- */
 
-void
-command_turn(struct ctl_client *c)
-{
-	if (c->waits == CTL_WAITS_RESTART)
-		restart_turn(c);
-	else if (c->waits == CTL_WAITS_RELOAD)
-		reload_turn(c);
-}
-
 static const struct {
 	const char *name;
 	void (*run)(struct ctl_client *c);
@@ -599,6 +525,8 @@ static const struct {
     {"tail", run_tail},
     {"restart", run_restart},
     {"reload", run_reload},
+    {"kick", command_kick},
+    {"revoke", command_revoke},
 };
 
 void
@@ -614,15 +542,27 @@ command_run(struct ctl_client *c)
 		}
 	say_error(c, CONTROL_BAD_REQUEST,
 	    "unknown command \"%.40s\": this version has status, version, workers, "
-	    "clients, client, channels, publish, history, tail, restart and reload",
+	    "clients, client, channels, publish, history, tail, restart, reload, kick "
+	    "and revoke",
 	    cmd);
+}
+
+void
+command_turn(struct ctl_client *c)
+{
+	if (c->waits == CTL_WAITS_RESTART)
+		restart_turn(c);
+	else if (c->waits == CTL_WAITS_RELOAD)
+		reload_turn(c);
+	else if (c->waits == CTL_WAITS_EXPEL && supervisor_now_ms() > c->deadline_ms)
+		command_expel_ends(c);
 }
 
 void
 command_end(struct ctl_client *c)
 {
 	end_tails(c);
-	finish(c);
+	command_finish(c);
 	json_decref(c->restarted);
 	c->restarted = NULL;
 	json_decref(c->reloaded);

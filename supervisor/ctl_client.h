@@ -1,6 +1,6 @@
 /*
- * ctl_client.h - one client of the control socket; shared by ctlsock.c and commands.c
- * alone.
+ * ctl_client.h - one client of the control socket; shared by ctlsock.c, commands.c and
+ * command_*.c alone.
  */
 #ifndef WSCAST_SUPERVISOR_CTL_CLIENT_H
 #define WSCAST_SUPERVISOR_CTL_CLIENT_H
@@ -27,6 +27,7 @@ enum ctl_waits {
 	CTL_WAITS_TAIL,    /* for channels to become live */
 	CTL_WAITS_RESTART, /* for new serving processes */
 	CTL_WAITS_RELOAD,  /* for all workers to have new settings */
+	CTL_WAITS_EXPEL,   /* for workers to close connections */
 };
 
 struct ctl_client {
@@ -57,6 +58,11 @@ struct ctl_client {
 	/* RELOAD: the answer, once all workers have this generation */
 	uint64_t generation;
 	json_t *reloaded;
+	/* EXPEL: what the workers that have answered closed; also till deadline_ms */
+	uint64_t record, closed;
+	uint8_t answered[RING_WORKERS_MAX / 8]; /* a bit for each worker */
+	unsigned nanswered;
+	bool told; /* other hosts were, if there are any */
 
 	ev_io read_io, write_io;
 };
@@ -95,5 +101,36 @@ void command_live(struct ctl_client *c, uint32_t channel, int err);
 void command_turn(struct ctl_client *c);
 /* The client goes: end its tails and what it waited for. */
 void command_end(struct ctl_client *c);
+
+/* ---- command_answer.c: for the files of commands ---- */
+
+/* Answer c->request, which is then done. ok: taken over; NULL: no memory. */
+void say_ok(struct ctl_client *c, json_t *ok);
+#define say_error(c, code, ...)                                                        \
+	do {                                                                           \
+		size_t say_len = 0;                                                    \
+		char *say_line = control_error(code, &say_len, __VA_ARGS__);           \
+		command_finish(c);                                                     \
+		client_reply(c, say_line, say_len);                                    \
+	} while (0)
+void command_finish(struct ctl_client *c); /* done, whatever was answered */
+
+/* Each returns false or NULL when it has answered: the client may change nothing; a
+ * member is no channel's name; "client" is no client's id. */
+bool command_may_change(struct ctl_client *c);
+const char *command_name(
+    struct ctl_client *c, const json_t *value, const char *member, size_t *ret_len);
+bool command_client(struct ctl_client *c, uint64_t *ret_id);
+
+/* ---- command_expel.c ---- */
+
+void command_kick(struct ctl_client *c);
+void command_revoke(struct ctl_client *c);
+/* A worker has done what one of them asks. */
+void command_expelled(
+    struct ctl_client *c, unsigned worker, uint64_t record, uint32_t closed);
+/* A worker is away for too long: its successor will do it, and nobody waits for that.
+ */
+void command_expel_ends(struct ctl_client *c);
 
 #endif

@@ -435,6 +435,15 @@ ctlsock_published(struct ctlsock *sock, const struct receipt *receipt, int err)
 }
 
 void
+ctlsock_expelled(
+    struct ctlsock *sock, unsigned worker, uint64_t record, uint32_t closed)
+{
+	for (unsigned i = 0; i < sock->nclients; i++)
+		if (!sock->clients[i]->gone)
+			command_expelled(sock->clients[i], worker, record, closed);
+}
+
+void
 ctlsock_resume(struct ctlsock *sock)
 {
 	for (unsigned i = 0; i < sock->nclients; i++)

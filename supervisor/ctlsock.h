@@ -32,6 +32,9 @@ void ctlsock_message(
 void ctlsock_live(struct ctlsock *sock, uint32_t channel, int err);
 /* How a publish ended. */
 void ctlsock_published(struct ctlsock *sock, const struct receipt *receipt, int err);
+/* A worker has closed so many connections by a RING_EXPEL of this number. */
+void ctlsock_expelled(
+    struct ctlsock *sock, unsigned worker, uint64_t record, uint32_t closed);
 /* There is room again: go on with what had to wait. */
 void ctlsock_resume(struct ctlsock *sock);
 /* Once a turn of the loop: send what was collected, look after restarts. */

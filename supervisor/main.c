@@ -5,8 +5,8 @@
  *   main.c            options and settings
  *   supervisor.c      the loop, signals, and what the parts tell each other
  *   reload.c          settings that change while all runs
- *   ctlsock.c         the control socket (commands.c: what wsctl may ask; report.c:
- *                     what it is shown)
+ *   ctlsock.c         the control socket (commands.c, command_*.c: what wsctl may ask;
+ *                     report.c: what it is shown)
  *   listeners.c       the listening sockets, one for each address and worker
  *   workers.c         the workers' lives (launcher.c, uplinks.c, watch.c)
  *   publisher.c       writes the ring
@@ -18,6 +18,7 @@
  *                     (redis_target.c, redis_topology.c), each a connection
  *                     (redis_conn.c, redis_tls.c, resolver.c) that is made anew when it
  *                     is lost
+ *   peers.c           what hosts on one Redis tell each other (expel.c: who is to go)
  *   notify.c          what systemd is told
  */
 #include <errno.h>

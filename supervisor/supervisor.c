@@ -12,7 +12,9 @@
 
 #include "proto/journal.h"
 #include "supervisor/ctlsock.h"
+#include "supervisor/expel.h"
 #include "supervisor/notify.h"
+#include "supervisor/peers.h"
 #include "supervisor/supervisor.h"
 
 #define INDEX_SHARE 256 /* bytes of frames for each descriptor of the index */
@@ -98,6 +100,19 @@ on_feed_link(void *owner, uint64_t down_since_ms)
 }
 
 static void
+on_peers_up(void *owner)
+{
+	expel_learn(owner);
+}
+
+static void
+on_peers_message(void *owner, struct slice name, struct slice data)
+{
+	if (slice_is(name, "!revoke"))
+		expel_told(owner, data.p, data.len);
+}
+
+static void
 resume_sources(struct supervisor *s)
 {
 	feed_resume(s->feed);
@@ -124,6 +139,7 @@ on_turn(struct ev_loop *loop, ev_prepare *w, int revents)
 
 	ctlsock_flush(s->ctlsock); /* may publish, so before the feed sends */
 	feed_flush(s->feed);
+	peers_flush(s->peers);
 	if (publisher_take_batch(&s->publisher)) {
 		workers_wake(s->workers);
 		workers_watch(s->workers, supervisor_now_ms());
@@ -184,6 +200,7 @@ on_second(struct ev_loop *loop, ev_timer *t, int revents)
 	uint64_t now_ms = supervisor_now_ms();
 
 	registry_tick(s->registry, now_ms);
+	expel_tick(s);
 	workers_watch(s->workers, now_ms);
 	say_status(s);
 }
@@ -361,6 +378,10 @@ ring_make(struct supervisor *s)
 static int
 feed_make(struct supervisor *s)
 {
+	static const struct peers_events peers_events = {
+	    .on_up = on_peers_up,
+	    .on_message = on_peers_message,
+	};
 	static struct registry_feed asks = {
 	    .want = on_registry_want,
 	    .drop = on_registry_drop,
@@ -389,7 +410,7 @@ feed_make(struct supervisor *s)
 	}
 	asks.complete = s->feed->ops->complete;
 	registry_set_feed(s->registry, &asks, s);
-	return 0;
+	return peers_new(s->loop, s->settings, &peers_events, s, &s->peers);
 }
 
 static int
@@ -430,6 +451,7 @@ supervisor_done(struct supervisor *s)
 {
 	ctlsock_close(s->ctlsock);
 	feed_free(s->feed);
+	peers_free(s->peers);
 	notify_free(s->notify);
 	registry_free(s->registry);
 	if (s->workers != NULL)

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "proto/journal.h"
 #include "proto/settings.h"
 #include "supervisor/feed.h"
 #include "supervisor/listeners.h"
@@ -19,6 +20,7 @@
 
 struct ctlsock;
 struct notify;
+struct peers;
 
 struct supervisor {
 	struct ev_loop *loop;
@@ -36,6 +38,8 @@ struct supervisor {
 	struct registry *registry;
 	struct workers *workers;
 	struct feed *feed;
+	struct peers *peers;           /* NULL: there are none */
+	struct log_limit revoke_limit; /* expel.c */
 	struct ctlsock *ctlsock;
 	struct notify *notify;
 

@@ -6,6 +6,7 @@
 
 #include "proto/journal.h"
 #include "proto/uplink.h"
+#include "supervisor/ctlsock.h"
 #include "supervisor/keeper_link.h"
 
 #define BATCH 256 /* messages taken in one turn */
@@ -69,6 +70,9 @@ take(struct keeper_link *k, uint32_t type, const void *buf, size_t len)
 		return 0;
 	case UPLINK_PUBLISH:
 		return publish(k, &u);
+	case UPLINK_EXPELLED:
+		ctlsock_expelled(k->all->s->ctlsock, k->index, u.token, u.cookie);
+		return 0;
 	default:
 		return -EBADMSG;
 	}

@@ -6,6 +6,7 @@
  *   wsctl_table.c     tables, numbers for people, text made safe for a terminal
  *   wsctl_commands.c  commands that ask once and show the answer
  *   wsctl_messages.c  publish and tail
+ *   wsctl_expel.c     kick, revoke, presence
  *
  * Source   INTERFACES: wsctl; proto/control.h for what goes over the socket
  */
@@ -24,6 +25,9 @@ enum command_option {
 	OPTION_CHANNEL = 1 << 0,
 	OPTION_LIMIT = 1 << 1,
 	OPTION_RAW = 1 << 2,
+	OPTION_USER = 1 << 3,
+	OPTION_JTI = 1 << 4,
+	OPTION_FOR = 1 << 5,
 };
 
 static const struct command {
@@ -78,6 +82,20 @@ static const struct command {
     {"reload", command_reload, 0, 0, 0, "", "read the settings file anew",
 	"Answers when all workers have the new settings, and names those that wait "
 	"for a\nrestart. A file with faults changes nothing: all of them are shown.\n"},
+    {"kick", command_kick, 0, 1, OPTION_USER | OPTION_CHANNEL,
+	"ID | -u USER | -c CHANNEL", "close connections of this host",
+	"ID as `wsctl clients` shows it. They are closed with 4403, and may come "
+	"again.\n"
+	"  -u, --user USER        those of this user (claim sub)\n"
+	"  -c, --channel CHANNEL  those subscribed to this channel\n"},
+    {"revoke", command_revoke, 0, 0, OPTION_USER | OPTION_JTI | OPTION_FOR,
+	"-u USER | --jti JTI [--for TIME]", "refuse a user or token on all hosts",
+	"Connections are closed on all hosts that share our Redis: a user's with "
+	"4403,\n"
+	"those of a token with 4401. For the time given, neither can come in.\n"
+	"  -u, --user USER  this user (claim sub)\n"
+	"      --jti JTI    the token with this claim jti\n"
+	"      --for TIME   such as 90s, 10m, 8h, 30d (default 1h); 0: only close\n"},
     {"version", command_version, 0, 0, 0, "", "of wsctl and of the running server", ""},
 };
 
@@ -312,10 +330,34 @@ parse_limit(const char *text, long *ret_limit)
 	return true;
 }
 
+/* A number of seconds, or of what its unit says. */
+static bool
+parse_seconds(const char *text, long *ret_s)
+{
+	static const struct {
+		const char *unit;
+		long s;
+	} units[] = {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}};
+	size_t len = strspn(text, "0123456789");
+	long n;
+
+	if (len == 0 || len > 9)
+		return false;
+	n = strtol(text, NULL, 10);
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (strcmp(text + len, units[i].unit) == 0) {
+			*ret_s = n * units[i].s;
+			return true;
+		}
+	return false;
+}
+
 struct wish {
 	unsigned options; /* enum command_option: given */
 	bool help, version;
 };
+
+enum { LONG_JTI = 256, LONG_FOR };
 
 static const struct option long_options[] = {
     {"socket", required_argument, NULL, 's'},
@@ -323,6 +365,9 @@ static const struct option long_options[] = {
     {"channel", required_argument, NULL, 'c'},
     {"limit", required_argument, NULL, 'n'},
     {"raw", no_argument, NULL, 'r'},
+    {"user", required_argument, NULL, 'u'},
+    {"jti", required_argument, NULL, LONG_JTI},
+    {"for", required_argument, NULL, LONG_FOR},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -335,7 +380,8 @@ parse_options(struct ctl *ctl, int argc, char **argv, struct wish *wish)
 	int c;
 
 	argv[0] = "wsctl"; /* getopt complains in this name */
-	while ((c = getopt_long(argc, argv, "s:jc:n:rhV", long_options, NULL)) != -1) {
+	while (
+	    (c = getopt_long(argc, argv, "s:jc:n:ru:hV", long_options, NULL)) != -1) {
 		switch (c) {
 		case 's':
 			ctl->socket = optarg;
@@ -355,6 +401,20 @@ parse_options(struct ctl *ctl, int argc, char **argv, struct wish *wish)
 		case 'r':
 			ctl->raw = true;
 			wish->options |= OPTION_RAW;
+			break;
+		case 'u':
+			ctl->user = optarg;
+			wish->options |= OPTION_USER;
+			break;
+		case LONG_JTI:
+			ctl->jti = optarg;
+			wish->options |= OPTION_JTI;
+			break;
+		case LONG_FOR:
+			if (!parse_seconds(optarg, &ctl->for_s))
+				return usage_wrong(
+				    optarg, "--for takes a time such as 10m");
+			wish->options |= OPTION_FOR;
 			break;
 		case 'h':
 			wish->help = true;
@@ -426,6 +486,7 @@ main(int argc, char **argv)
 {
 	const char *env = getenv("WSCAST_SOCKET");
 	struct ctl ctl = {.limit = -1,
+	    .for_s = -1,
 	    .socket = env != NULL && *env != '\0' ? env : CONTROL_DEFAULT_SOCKET};
 	enum outcome o;
 

@@ -24,8 +24,11 @@ struct ctl {
 	bool json;
 	bool raw;            /* tail: payloads and nothing else */
 	const char *channel; /* clients: of this channel only, or NULL */
-	long limit;          /* clients, channels, history: so many; -1 when not given */
-	char **args;         /* behind the command's name */
+	const char *user;    /* kick, revoke */
+	const char *jti;     /* revoke */
+	long for_s;          /* revoke: seconds; -1 when not given */
+	long limit;  /* clients, channels, history: so many; -1 when not given */
+	char **args; /* behind the command's name */
 	int nargs;
 	struct screen screen;
 	struct client client; /* opened by ctl_call() or ctl_open() */
@@ -52,6 +55,10 @@ enum outcome ctl_refused(struct ctl *ctl, const char *prefix, const json_t *repl
 enum outcome ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
     __attribute__((warn_unused_result));
 
+/* Print the server's own object; laid out on a terminal, where no name in it can play
+ * tricks. */
+enum outcome ctl_show_json(const struct ctl *ctl, const json_t *ok);
+
 /* ---- wsctl_commands.c: ask once, show the answer ---- */
 
 enum outcome command_status(struct ctl *ctl);
@@ -68,5 +75,10 @@ enum outcome command_version(struct ctl *ctl);
 enum outcome command_publish(struct ctl *ctl);
 enum outcome command_tail(struct ctl *ctl);
 enum outcome command_history(struct ctl *ctl);
+
+/* ---- wsctl_expel.c: who is there, and who is not to be ---- */
+
+enum outcome command_kick(struct ctl *ctl);
+enum outcome command_revoke(struct ctl *ctl);
 
 #endif

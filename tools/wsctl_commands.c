@@ -184,10 +184,8 @@ show_rows(const struct ctl *ctl, const json_t *rows, const struct view *view)
 	return r < 0 ? out_of_memory() : OUTCOME_DONE;
 }
 
-/* The server's own object; laid out on a terminal, where no name in it can play
- * tricks. */
-static enum outcome
-show_json(const struct ctl *ctl, const json_t *ok)
+enum outcome
+ctl_show_json(const struct ctl *ctl, const json_t *ok)
 {
 	char *text =
 	    json_dumps(ok, JSON_REAL_PRECISION(15) |
@@ -364,7 +362,7 @@ command_status(struct ctl *ctl)
 	if (o != OUTCOME_DONE)
 		return o;
 	if (ctl->json) {
-		o = show_json(ctl, ok);
+		o = ctl_show_json(ctl, ok);
 	} else if (!put_summary(ctl, ok)) {
 		o = out_of_memory();
 	} else {
@@ -384,7 +382,7 @@ command_workers(struct ctl *ctl)
 
 	if (o != OUTCOME_DONE)
 		return o;
-	o = ctl->json ? show_json(ctl, ok)
+	o = ctl->json ? ctl_show_json(ctl, ok)
 		      : show_rows(ctl, json_object_get(ok, "workers"), &workers_view);
 	json_decref(ok);
 	return o;
@@ -453,7 +451,7 @@ command_clients(struct ctl *ctl)
 	if (o != OUTCOME_DONE)
 		return o;
 	rows = json_object_get(ok, "clients");
-	o = ctl->json ? show_json(ctl, ok) : show_rows(ctl, rows, &clients_view);
+	o = ctl->json ? ctl_show_json(ctl, ok) : show_rows(ctl, rows, &clients_view);
 	if (o == OUTCOME_DONE)
 		note_rest(ctl, ok, rows);
 	json_decref(ok);
@@ -512,7 +510,7 @@ command_client(struct ctl *ctl)
 	if (!json_is_object(client))
 		client = ok;
 	if (ctl->json)
-		o = show_json(ctl, ok);
+		o = ctl_show_json(ctl, ok);
 	else if (!put_client(ctl, client))
 		o = out_of_memory();
 	json_decref(ok);
@@ -560,7 +558,7 @@ command_channels(struct ctl *ctl)
 	if (o != OUTCOME_DONE)
 		return o;
 	rows = json_object_get(ok, "channels");
-	o = ctl->json ? show_json(ctl, ok) : show_rows(ctl, rows, &channels_view);
+	o = ctl->json ? ctl_show_json(ctl, ok) : show_rows(ctl, rows, &channels_view);
 	if (o == OUTCOME_DONE)
 		note_rest(ctl, ok, rows);
 	json_decref(ok);
@@ -618,7 +616,7 @@ command_restart(struct ctl *ctl)
 	o = ctl_call(ctl, request, RESTART_TIMEOUT_MS, &ok);
 	if (o != OUTCOME_DONE)
 		return o;
-	o = ctl->json ? show_json(ctl, ok) : show_restarted(ctl, ok);
+	o = ctl->json ? ctl_show_json(ctl, ok) : show_restarted(ctl, ok);
 	json_decref(ok);
 	return o;
 }
@@ -656,7 +654,7 @@ command_reload(struct ctl *ctl)
 	changed = json_object_get(ok, "changed");
 	restart = json_object_get(ok, "restart");
 	if (ctl->json) {
-		o = show_json(ctl, ok);
+		o = ctl_show_json(ctl, ok);
 	} else if (json_array_size(changed) + json_array_size(restart) == 0) {
 		puts("Reloaded: nothing has changed.");
 	} else {
@@ -701,7 +699,7 @@ command_version(struct ctl *ctl)
 	if (o != OUTCOME_DONE)
 		return o;
 	if (ctl->json)
-		o = show_json(ctl, ok);
+		o = ctl_show_json(ctl, ok);
 	else if (!put_version(ctl, ok))
 		o = out_of_memory();
 	json_decref(ok);

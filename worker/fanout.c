@@ -8,6 +8,7 @@
 #include "proto/journal.h"
 #include "worker/channels.h"
 #include "worker/client.h"
+#include "worker/expel.h"
 #include "worker/fanout.h"
 #include "worker/gather.h"
 #include "worker/out.h"
@@ -119,6 +120,14 @@ fanout_floor(const struct worker *w)
 	return w->fanout->floor;
 }
 
+/* A gap is told between what came before it and what comes after; who is expelled gets
+ * nothing that comes after. */
+static bool
+has_its_place(const struct ring_desc *desc)
+{
+	return desc->type == RING_GAP || desc->type == RING_EXPEL;
+}
+
 uint64_t
 fanout_limit(struct worker *w)
 {
@@ -127,8 +136,7 @@ fanout_limit(struct worker *w)
 
 	if (f->clear < w->done)
 		f->clear = w->done;
-	/* A gap is told between what came before it and what comes after. */
-	while (f->clear < head && ring_at(w->ring, f->clear)->type != RING_GAP)
+	while (f->clear < head && !has_its_place(ring_at(w->ring, f->clear)))
 		f->clear++;
 	return f->clear;
 }
@@ -538,6 +546,8 @@ handle(struct worker *w, unsigned *budget)
 		all = channels_revoked(w, desc, budget);
 	else if (desc->type == RING_SETTINGS)
 		reload_record(w, desc);
+	else if (desc->type == RING_EXPEL)
+		all = expel_record(w, desc, budget);
 	else
 		channels_record(w, w->done, desc);
 	if (!all)

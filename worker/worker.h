@@ -20,6 +20,7 @@
  *   uring.c     many sends in one system call
  *   rates.c     how fast it publishes, by rule
  *   limits.c    how much a client, an address and all together may take
+ *   expel.c     who is kicked or revoked
  *   slow.c      what becomes of those who cannot follow
  *   reload.c    settings, and newer ones
  *   sandbox.c   what the kernel is asked for no more, once all stands
@@ -53,6 +54,17 @@ struct readers;
 struct side;
 struct timers;
 struct uring;
+
+/* expel.c: how far the record is that it works on, and the last walk for what is
+ * revoked. */
+struct expel {
+	uint64_t number; /* record; 0 = none */
+	uint32_t slot;   /* the next to look at */
+	uint32_t closed;
+	uint64_t covers;  /* what the records below it revoked is looked for as well */
+	uint64_t covered; /* ... by walks that have ended */
+	uint32_t untold;  /* outcomes that the uplink had no room for */
+};
 
 struct worker {
 	unsigned index;    /* of the worker, in the settings' count */
@@ -94,6 +106,7 @@ struct worker {
 	struct side *side;
 	struct history *history;
 	struct uring *uring; /* NULL: by send(2) */
+	struct expel expel;
 };
 
 #define TICK_MS 100
