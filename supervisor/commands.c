@@ -87,7 +87,7 @@ run_client(struct ctl_client *c)
 	if (found)
 		say_ok(c, ok);
 	else
-		say_error(c, CONTROL_NOT_FOUND, "no client has the id %016llx",
+		say_error(c, CONTROL_NOT_FOUND, "no client has the id %llx",
 		    (unsigned long long)id);
 }
 
