@@ -679,15 +679,16 @@ http_accept_key(struct slice key, char out[HTTP_ACCEPT_LEN + 1])
 
 /* The header NAME: VALUE, if there is a value. Returns the end of what is written. */
 static char *
-put_optional(char *out, const char *name, const char *value)
+put_optional(char *out, const char *name, struct slice value)
 {
-	if (value == NULL)
+	if (value.p == NULL)
 		return out;
-	return stpcpy(stpcpy(stpcpy(stpcpy(out, name), ": "), value), "\r\n");
+	out = stpcpy(stpcpy(out, name), ": ");
+	return stpcpy(mempcpy(out, value.p, value.len), "\r\n");
 }
 
 ptrdiff_t
-http_upgrade_reply(const struct http_request *r, const char *protocol,
+http_upgrade_reply(const struct http_request *r, struct slice protocol,
     const char *extensions, char *out)
 {
 	static const char head[] = "HTTP/1.1 101 Switching Protocols\r\n"
@@ -697,8 +698,9 @@ http_upgrade_reply(const struct http_request *r, const char *protocol,
 	char *p = out;
 	int n;
 
-	if ((protocol ? strlen(protocol) : 0) + (extensions ? strlen(extensions) : 0) >
-	    HTTP_REPLY_MAX - 256) /* the rest takes less */
+	/* The rest takes less than a quarter. */
+	if (protocol.len > HTTP_HEAD_MAX ||
+	    (extensions != NULL && strlen(extensions) > HTTP_REPLY_MAX / 2))
 		return -EMSGSIZE;
 	p = stpcpy(p, head);
 	n = http_accept_key(r->key, p);
@@ -706,7 +708,8 @@ http_upgrade_reply(const struct http_request *r, const char *protocol,
 		return n;
 	p = stpcpy(p + HTTP_ACCEPT_LEN, "\r\n");
 	p = put_optional(p, "Sec-WebSocket-Protocol", protocol);
-	p = put_optional(p, "Sec-WebSocket-Extensions", extensions);
+	p = put_optional(p, "Sec-WebSocket-Extensions",
+	    (struct slice){extensions, extensions != NULL ? strlen(extensions) : 0});
 	p = stpcpy(p, "\r\n");
 	return p - out;
 }
@@ -738,7 +741,14 @@ put_extra(const struct http_fault *f, char *out, size_t size)
 	out[0] = '\0';
 	switch (f->status) {
 	case 401:
-		(void)snprintf(out, size, "WWW-Authenticate: Bearer\r\n");
+		/* RFC 6750 §3 */
+		if (f->bad_token)
+			(void)snprintf(out, size,
+			    "WWW-Authenticate: Bearer error=\"invalid_token\", "
+			    "error_description=\"%.200s\"\r\n",
+			    f->message);
+		else
+			(void)snprintf(out, size, "WWW-Authenticate: Bearer\r\n");
 		break;
 	case 405:
 		(void)snprintf(out, size, "Allow: %s%s%s%s%s\r\n",
@@ -781,7 +791,7 @@ size_t
 http_error_reply(const struct http_fault *f, char *out)
 {
 	size_t len = strlen(f->message), head;
-	char extra[128];
+	char extra[320];
 
 	/* What the head takes is far less than the other half. */
 	if (len > HTTP_REPLY_MAX / 2)

@@ -21,6 +21,8 @@
 #define HTTP_LINE_MAX 4096  /* ... of its first line, without CRLF */
 #define HTTP_HEADERS_MAX 64 /* ... header lines */
 #define HTTP_REPLY_MAX 1024 /* bytes of a reply below, its body aside */
+/* ... that names a subprotocol of the request */
+#define HTTP_UPGRADE_MAX (HTTP_REPLY_MAX + HTTP_HEAD_MAX)
 #define HTTP_KEY_LEN 24
 #define HTTP_ACCEPT_LEN 28
 
@@ -52,6 +54,7 @@ struct http_fault {
 	unsigned status;
 	const char *message; /* one line, for people: what to do */
 	unsigned allow;      /* 405: methods (enum http_method) */
+	bool bad_token;      /* 401: it had one, and the message says what is wrong */
 	unsigned retry_s;    /* 429, 503: when to try again; 0 = not said */
 };
 
@@ -139,12 +142,13 @@ int http_accept_key(struct slice key, char out[HTTP_ACCEPT_LEN + 1])
 /*
  * 101 Switching Protocols.
  *
- * protocol, extensions  NULL: none.
- * out                   HTTP_REPLY_MAX bytes.
+ * protocol    absent: none.
+ * extensions  NULL: none; at most HTTP_REPLY_MAX / 2 bytes.
+ * out         HTTP_UPGRADE_MAX bytes.
  *
  * Returns its length, -EMSGSIZE or -EIO.
  */
-ptrdiff_t http_upgrade_reply(const struct http_request *r, const char *protocol,
+ptrdiff_t http_upgrade_reply(const struct http_request *r, struct slice protocol,
     const char *extensions, char *out) __attribute__((warn_unused_result));
 
 /* The reply to a refused request, with its message as body. out: HTTP_REPLY_MAX bytes.

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/auth.h"
 #include "proto/glob.h"
 #include "proto/redis_url.h"
 #include "proto/settings_loader.h"
@@ -107,6 +108,30 @@ check_feed(struct loader *l)
 	if (s->redis_key[0] != '\0' && s->redis_certificate[0] == '\0')
 		fault_at(l, mark_of(l, settings_find_key("feed", "redis_key")),
 		    "redis_key: there is no redis_certificate that it belongs to");
+}
+
+/* What the files of [auth] hold, once they were read. */
+static void
+check_keys(struct loader *l)
+{
+	const struct settings *s = l->s;
+	struct keyring *keys = NULL;
+	char why[KEYRING_WHY_MAX];
+	const char *key;
+	int r;
+
+	if ((s->auth_secret_file[0] != '\0' &&
+		settings_file(s, "auth.secret_file") == NULL) ||
+	    (s->auth_public_key_file[0] != '\0' &&
+		settings_file(s, "auth.public_key_file") == NULL))
+		return; /* said */
+	r = auth_load_keys(s, &keys, &key, why);
+	if (r == -EINVAL)
+		fault_at(
+		    l, mark_of(l, settings_find_key("auth", key)), "%s: %s", key, why);
+	else if (r < 0)
+		l->nomem = true;
+	keyring_free(keys);
 }
 
 static void
@@ -213,6 +238,8 @@ load(const char *path, const char *const *overrides, size_t noverrides,
 	loader_override_all(&l, overrides, noverrides);
 	if (!l.nomem)
 		loader_read_files(&l);
+	if (!l.nomem)
+		check_keys(&l);
 	if (!l.nomem && running != NULL && settings_keep(running, l.s, changes) < 0)
 		l.nomem = true;
 	return loader_finish(&l, ret_settings);

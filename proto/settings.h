@@ -37,6 +37,7 @@ struct listen_address {
 /* By io_uring where the kernel lets us, by io_uring or not at all, by send(2). */
 enum send_how { SEND_AUTO, SEND_URING, SEND_PLAIN };
 enum feed_source { FEED_EMBEDDED, FEED_PUBSUB, FEED_STREAM };
+enum auth_mode { AUTH_NONE, AUTH_OPTIONAL, AUTH_REQUIRED };
 enum who { WHO_ANYONE, WHO_AUTHENTICATED, WHO_CLAIM, WHO_NOBODY };
 enum slow_policy { SLOW_CLOSE, SLOW_SKIP, SLOW_LATEST };
 
@@ -103,6 +104,11 @@ struct settings {
 	char *redis_password_file, *redis_ca, *redis_certificate, *redis_key; /* "" */
 	char *sentinel_password_file;
 	uint32_t probe_interval_ms, publish_timeout_ms;
+	/* [auth] */
+	enum auth_mode auth_mode;
+	char *auth_secret_file, *auth_public_key_file; /* paths */
+	char *auth_audience, *auth_issuer;             /* lists */
+	uint32_t auth_leeway_ms;
 	/* [compression] */
 	bool compression;
 	uint32_t compression_threshold;  /* bytes */

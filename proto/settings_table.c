@@ -5,6 +5,7 @@
 
 #include "proto/address.h"
 #include "proto/journal.h"
+#include "proto/jwk.h"
 #include "proto/redis_url.h"
 #include "proto/settings_table.h"
 #include "proto/utf8.h"
@@ -22,6 +23,7 @@
 
 static const char *const send_words[] = {"auto", "uring", "send", NULL};
 static const char *const source_words[] = {"embedded", "pubsub", "stream", NULL};
+static const char *const auth_words[] = {"none", "optional", "required", NULL};
 static const char *const who_words[] = {
     "anyone", "authenticated", "claim", "nobody", NULL};
 static const char *const slow_words[] = {"close", "skip", "latest", NULL};
@@ -364,6 +366,49 @@ const struct setting settings_table[] = {
 	.fallback = "2s",
 	IN_SETTINGS(publish_timeout_ms)},
 
+    {.section = "auth",
+	.key = "mode",
+	.type = SETTING_WORD,
+	.words = auth_words,
+	.fallback = "none",
+	.reload = true,
+	IN_SETTINGS(auth_mode)},
+    {.section = "auth",
+	.key = "secret_file",
+	.type = SETTING_STRING,
+	.fallback = "",
+	.max = KEYRING_FILE_MAX,
+	.reload = true,
+	.file = FILE_WORKERS,
+	IN_SETTINGS(auth_secret_file)},
+    {.section = "auth",
+	.key = "public_key_file",
+	.type = SETTING_STRING,
+	.fallback = "",
+	.max = KEYRING_FILE_MAX,
+	.reload = true,
+	.file = FILE_WORKERS,
+	IN_SETTINGS(auth_public_key_file)},
+    {.section = "auth",
+	.key = "audience",
+	.type = SETTING_LIST,
+	.fallback = "",
+	.reload = true,
+	IN_SETTINGS(auth_audience)},
+    {.section = "auth",
+	.key = "issuer",
+	.type = SETTING_LIST,
+	.fallback = "",
+	.reload = true,
+	IN_SETTINGS(auth_issuer)},
+    {.section = "auth",
+	.key = "leeway",
+	.type = SETTING_TIME,
+	.max = 600 * SECOND,
+	.fallback = "10s",
+	.reload = true,
+	IN_SETTINGS(auth_leeway_ms)},
+
     {.section = "compression",
 	.key = "enabled",
 	.type = SETTING_BOOL,
@@ -591,6 +636,7 @@ word_set(const struct setting *k, void *field, const char *text, char *why)
 	return -EINVAL;
 }
 _Static_assert(sizeof(enum who) == sizeof(unsigned) &&
+		   sizeof(enum auth_mode) == sizeof(unsigned) &&
 		   sizeof(enum slow_policy) == sizeof(unsigned) &&
 		   sizeof(enum send_how) == sizeof(unsigned) &&
 		   sizeof(enum feed_source) == sizeof(unsigned),

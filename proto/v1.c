@@ -438,6 +438,39 @@ v1_subscribed(struct slice id, const struct v1_subscribed *s, char *out)
 }
 
 size_t
+v1_push_subscribed(const struct v1_subscribed *s, char *out)
+{
+	struct text t = frame_begin(out);
+
+	add(&t, "{\"subscribed\":{\"channel\":");
+	add_string(&t, s->channel);
+	add(&t, ",\"epoch\":\"%.64s\",\"offset\":%" PRIu64 "}}", s->epoch, s->offset);
+	return frame_end(&t, out);
+}
+
+size_t
+v1_auth(struct slice id, int64_t expires_s, char *out)
+{
+	struct text t = frame_begin(out);
+
+	add_id(&t, id);
+	if (expires_s != 0)
+		add(&t, "\"ok\":{\"expires\":%" PRId64 "}}", expires_s);
+	else
+		add(&t, "\"ok\":{\"expires\":null}}");
+	return frame_end(&t, out);
+}
+
+size_t
+v1_expires_in(uint32_t in_s, char *out)
+{
+	struct text t = frame_begin(out);
+
+	add(&t, "{\"expires_in\":%u}", in_s);
+	return frame_end(&t, out);
+}
+
+size_t
 v1_error(struct slice id, enum v1_code code, const char *message, char *out)
 {
 	size_t len = utf8_cut(message, strlen(message), MESSAGE_MAX);

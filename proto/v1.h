@@ -100,6 +100,15 @@ struct v1_subscribed {
 };
 size_t v1_subscribed(struct slice id, const struct v1_subscribed *s, char *out);
 
+/* Nobody asked: a channel that the token names. */
+size_t v1_push_subscribed(const struct v1_subscribed *s, char *out);
+
+/* The answer to auth. expires_s: seconds since 1970; 0: never. */
+size_t v1_auth(struct slice id, int64_t expires_s, char *out);
+
+/* The token expires in so many seconds. */
+size_t v1_expires_in(uint32_t in_s, char *out);
+
 /* message: cut to what fits; broken UTF-8 in it becomes '?'. */
 size_t v1_error(struct slice id, enum v1_code code, const char *message, char *out);
 

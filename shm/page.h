@@ -31,6 +31,7 @@
 	X(closed_timeout, "connections closed by the handshake or pong deadline")      \
 	X(closed_protocol, "connections closed for breaking the protocol")             \
 	X(closed_limit, "connections refused or closed by a limit")                    \
+	X(closed_expired, "connections closed because their token had expired")        \
 	X(closed_crash, "connections closed because a crash cut what they sent")       \
 	X(adopted, "connections taken over from a predecessor")                        \
 	X(lapped, "times that a connection fell out of the retained window")           \
@@ -45,6 +46,9 @@
 	X(inflate_errors, "messages that could not be inflated, or became too long")   \
 	X(published, "messages passed on to the supervisor")                           \
 	X(errors_sent, "requests answered with an error")                              \
+	X(tokens, "tokens that were right")                                            \
+	X(tokens_refused, "tokens that were refused")                                  \
+	X(tokens_missing, "handshakes refused because they had no token")              \
 	X(sandbox_killed, "serving processes that the sandbox killed")                 \
 	X(limited_connections, "connections refused by max_connections")               \
 	X(limited_descriptors, "connections refused for want of descriptors")          \

@@ -295,6 +295,7 @@ count_end(struct worker *w, enum client_end why)
 	    [CLIENT_END_LIMIT] = PAGE_closed_limit,
 	    [CLIENT_END_SLOW] = PAGE_closed_slow,
 	    [CLIENT_END_TIMEOUT] = PAGE_closed_timeout,
+	    [CLIENT_END_EXPIRED] = PAGE_closed_expired,
 	    [CLIENT_END_CRASH] = PAGE_closed_crash,
 	    [CLIENT_END_SERVER] = PAGE_closed,
 	};

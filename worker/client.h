@@ -16,6 +16,7 @@ enum client_end {
 	CLIENT_END_LIMIT,
 	CLIENT_END_SLOW,    /* lapped, or took nothing for write_timeout */
 	CLIENT_END_TIMEOUT, /* handshake or pong deadline */
+	CLIENT_END_EXPIRED, /* its token has, or was revoked */
 	CLIENT_END_CRASH,   /* a crash cut what it sent */
 	CLIENT_END_SERVER,  /* stop, drain, kick */
 };

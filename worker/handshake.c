@@ -12,7 +12,9 @@
 #include "proto/http.h"
 #include "proto/journal.h"
 #include "proto/origin.h"
+#include "proto/v1.h"
 #include "shm/directory.h"
+#include "worker/auth.h"
 #include "worker/client.h"
 #include "worker/handshake.h"
 #include "worker/identity.h"
@@ -84,7 +86,7 @@ offers_v1(const struct http_request *q)
 
 	http_list_begin(&list, q, "Sec-WebSocket-Protocol");
 	while (http_list_next(&list, &item))
-		if (slice_is(item, "wscast.v1"))
+		if (slice_is(item, V1_PROTOCOL))
 			return true;
 	return false;
 }
@@ -96,6 +98,26 @@ fault(struct http_fault *f, unsigned status, const char *message)
 	return false;
 }
 
+/* The channels that the token names, for a protocol that cannot say later that one is
+ * not to be had. Returns how many. */
+static unsigned
+own_channels(struct worker *w, uint32_t slot, bool v1, bool *ret_publish, bool *ret_ok)
+{
+	const struct slot *s = worker_slot(w, slot);
+	const char *name;
+	unsigned n = 0;
+
+	*ret_ok = true;
+	for (; (name = identity_channel(w, s, n)) != NULL; n++) {
+		size_t len = strlen(name);
+
+		*ret_publish = identity_may_publish(w, slot, name, len);
+		if (!v1 && !identity_may_subscribe(w, slot, name, len))
+			*ret_ok = false;
+	}
+	return n;
+}
+
 /* Look at all channels. *ret_publish: there is one, and anyone may publish to it. */
 static bool
 check_channels(struct worker *w, uint32_t slot, const struct http_request *q, bool v1,
@@ -103,11 +125,16 @@ check_channels(struct worker *w, uint32_t slot, const struct http_request *q, bo
 {
 	char name[CHANNEL_NAME_MAX + 1];
 	struct named named;
-	unsigned n = 0;
+	unsigned n;
 	size_t len;
+	bool ok;
 	int r;
 
 	*ret_publish = false;
+	n = own_channels(w, slot, v1, ret_publish, &ok);
+	if (!ok)
+		return fault(
+		    f, 403, "subscribing to a channel of the token is not allowed");
 	named_begin(&named, q);
 	while ((r = named_next(&named, name, &len)) > 0) {
 		if (!identity_may_subscribe(w, slot, name, len))
@@ -265,8 +292,12 @@ static int
 queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q,
     enum slot_proto proto, const char *extensions)
 {
-	char reply[HTTP_REPLY_MAX + SESSION_HELLO_MAX];
-	const char *protocol = proto == PROTO_V1 ? "wscast.v1" : NULL;
+	char reply[HTTP_UPGRADE_MAX + SESSION_HELLO_MAX];
+	/* A browser goes on only when one of what it offered is chosen: where that is
+	 * the token alone, it has to be the token. RFC 6455 §4.1 */
+	struct slice protocol = proto == PROTO_V1
+				    ? (struct slice){V1_PROTOCOL, strlen(V1_PROTOCOL)}
+				    : auth_protocol(q);
 	ptrdiff_t len = http_upgrade_reply(q, protocol, extensions, reply);
 
 	if (len < 0)
@@ -303,8 +334,10 @@ open_socket(struct worker *w, uint32_t slot, const struct http_request *q,
 		client_opened(w, slot);
 		slot_set_state(s, SLOT_OPEN);
 	}
-	if (proto != PROTO_ECHO)
+	if (proto != PROTO_ECHO) {
 		subscribe_all(w, slot, q);
+		auth_subscribe(w, slot);
+	}
 	consume(w, slot, q->len);
 }
 
@@ -352,6 +385,7 @@ serve_socket(struct worker *w, uint32_t slot, const struct http_request *q)
 		return;
 	}
 	if (!note_address(w, s, q, &f) || !check_upgrade(w, s, q, &f) ||
+	    !auth_admit(w, slot, q, &f) ||
 	    !check_channels(w, slot, q, v1, &may_publish, &f) ||
 	    !check_extensions(w, q, response, &extensions, &f))
 		refuse(w, slot, q, &f, q->len);
@@ -369,6 +403,7 @@ serve_echo(struct worker *w, uint32_t slot, const struct http_request *q)
 	struct http_fault f;
 
 	if (fresh && (!note_address(w, s, q, &f) || !check_upgrade(w, s, q, &f) ||
+			 !auth_admit(w, slot, q, &f) ||
 			 !check_extensions(w, q, response, &extensions, &f)))
 		refuse(w, slot, q, &f, q->len);
 	else

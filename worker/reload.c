@@ -13,6 +13,7 @@
 #include "shm/generation.h"
 #include "shm/launch.h"
 #include "worker/accept.h"
+#include "worker/auth.h"
 #include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/limits.h"
@@ -110,6 +111,7 @@ reload_record(struct worker *w, const struct ring_desc *desc)
 		return;
 	}
 	limits_reload(w, old);
+	auth_reload(w);
 	acceptor_reload(w);
 	connections_reload(w, old);
 	channels_reload(w);

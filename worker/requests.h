@@ -24,6 +24,9 @@ struct since {
 	uint64_t offset;
 };
 
+/* Stands for an id where the connection's token asks, and not its client. */
+#define REQUEST_TOKEN "!"
+
 /*
  * Subscribe a connection. The answer comes by session_subscribed() or
  * session_refused(): before this returns when the channel is live here already, else

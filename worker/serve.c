@@ -20,6 +20,7 @@
 #include "shm/launch.h"
 #include "worker/accept.h"
 #include "worker/adopt.h"
+#include "worker/auth.h"
 #include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/fanout.h"
@@ -374,6 +375,8 @@ make_parts(struct worker *w)
 {
 	int r = limits_new(w, &w->limits);
 
+	if (r == 0)
+		r = auth_new(w, &w->auth);
 	if (r == 0)
 		r = timers_new(w, &w->timers);
 	if (r == 0)

@@ -6,6 +6,7 @@
 #include "worker/limits.h"
 #include "worker/out.h"
 #include "worker/rates.h"
+#include "worker/requests.h"
 #include "worker/session.h"
 
 #define WARNINGS_MIN 10 /* that a client may be told in a row that it is too fast */
@@ -20,6 +21,12 @@ warn(struct worker *w, uint32_t slot, uint32_t rate, uint32_t burst)
 		return true;
 	client_end(w, slot, CLIENT_END_LIMIT, 4429, "too many messages");
 	return false;
+}
+
+bool
+session_warn(struct worker *w, uint32_t slot)
+{
+	return warn(w, slot, 1, WARNINGS_MIN);
 }
 
 int
@@ -139,10 +146,31 @@ void
 session_refused(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const char *channel, size_t len, int err)
 {
-	if (worker_slot(w, slot)->proto == PROTO_V1)
+	if (worker_slot(w, slot)->proto != PROTO_V1)
+		session_raw_refused(w, slot, err);
+	else if (id_len != 1 || id[0] != REQUEST_TOKEN[0])
 		session_v1_error(w, slot, id, id_len, err);
+	else if (err != -ECANCELED) /* else whoever ended it tells */
+		session_v1_unsubscribed(w, slot, channel, len, err);
+}
+
+void
+session_unsubscribed(
+    struct worker *w, uint32_t slot, const char *channel, size_t len, int err)
+{
+	if (worker_slot(w, slot)->proto == PROTO_V1)
+		session_v1_unsubscribed(w, slot, channel, len, err);
+	else if (err == -EACCES)
+		client_end(w, slot, CLIENT_END_PROTOCOL, 4403, "forbidden");
 	else
 		session_raw_refused(w, slot, err);
+}
+
+void
+session_expires(struct worker *w, uint32_t slot, uint32_t in_s)
+{
+	if (worker_slot(w, slot)->proto == PROTO_V1)
+		session_v1_expires(w, slot, in_s);
 }
 
 void
@@ -163,16 +191,6 @@ session_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
 {
 	if (worker_slot(w, slot)->proto == PROTO_V1 && id_len > 0)
 		session_v1_history(w, slot, id, id_len, messages, nmessages, offset);
-}
-
-void
-session_unsubscribed(
-    struct worker *w, uint32_t slot, const char *channel, size_t len, int err)
-{
-	if (worker_slot(w, slot)->proto == PROTO_V1)
-		session_v1_unsubscribed(w, slot, channel, len, err);
-	else
-		session_raw_refused(w, slot, err);
 }
 
 void

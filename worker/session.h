@@ -38,6 +38,12 @@ void session_subscribed(struct worker *w, uint32_t slot, const char *id, size_t 
 /* ... or was refused: -errno of the supervisor. */
 void session_refused(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const char *channel, size_t len, int err);
+/* A subscription has ended without the client's asking: the rules no longer allow it,
+ * or the feed's own do not (-EACCES). Or one that its token asks for cannot be made. */
+void session_unsubscribed(
+    struct worker *w, uint32_t slot, const char *channel, size_t len, int err);
+/* The token ends soon. Told where the protocol has words for it. */
+void session_expires(struct worker *w, uint32_t slot, uint32_t in_s);
 /* The feed took a publish (0), or not (-errno; -ENOTCONN: the feed is down). */
 void session_published(
     struct worker *w, uint32_t slot, const char *id, size_t id_len, int err);
@@ -46,10 +52,6 @@ void session_published(
  * offset: of its newest. */
 void session_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const struct slice *messages, size_t nmessages, uint64_t offset);
-
-/* The feed may not deliver a channel any more: the subscription is ended. */
-void session_unsubscribed(
-    struct worker *w, uint32_t slot, const char *channel, size_t len, int err);
 
 /* Messages of a channel cannot be had any more: offsets from to to, UINT64_MAX when
  * the last of them is not known. Told where the protocol has words for it. */
@@ -82,6 +84,7 @@ void session_v1_history(struct worker *w, uint32_t slot, const char *id, size_t 
 void session_v1_ok(struct worker *w, uint32_t slot, const char *id, size_t id_len);
 void session_v1_unsubscribed(
     struct worker *w, uint32_t slot, const char *channel, size_t len, int err);
+void session_v1_expires(struct worker *w, uint32_t slot, uint32_t in_s);
 void session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to);
 
@@ -90,6 +93,10 @@ void session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t
  * that has ended the connection. */
 int session_may_publish(struct worker *w, uint32_t slot, const char *name,
     size_t name_len, size_t len) __attribute__((warn_unused_result));
+
+/* A client did what it may not do again and again: returns whether it is to be told so.
+ * If not, it was closed with 4429. */
+bool session_warn(struct worker *w, uint32_t slot) __attribute__((warn_unused_result));
 
 /* Queue a frame; a client that lets too many wait is closed. */
 void session_send(struct worker *w, uint32_t slot, const uint8_t *frame, size_t len);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "proto/v1.h"
+#include "worker/auth.h"
 #include "worker/client.h"
 #include "worker/identity.h"
 #include "worker/requests.h"
@@ -53,21 +54,28 @@ static const struct {
     {ENODATA, V1_FORBIDDEN, "the channel's rule keeps no history"},
 };
 
+static enum v1_code
+code_of(int err, const char **ret_message)
+{
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		if (errors[i].err == -err) {
+			*ret_message = errors[i].message;
+			return errors[i].code;
+		}
+	}
+	*ret_message = "it could not be done";
+	return V1_INTERNAL;
+}
+
 void
 session_v1_error(
     struct worker *w, uint32_t slot, const char *id, size_t id_len, int err)
 {
-	struct slice to = {id, id_len};
+	const char *message;
+	enum v1_code code = code_of(err, &message);
 
-	if (id_len == 0)
-		return;
-	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
-		if (errors[i].err == -err) {
-			send_error(w, slot, to, errors[i].code, errors[i].message);
-			return;
-		}
-	}
-	send_error(w, slot, to, V1_INTERNAL, "it could not be done");
+	if (id_len > 0)
+		send_error(w, slot, (struct slice){id, id_len}, code, message);
 }
 
 void
@@ -113,8 +121,34 @@ session_v1_subscribed(struct worker *w, uint32_t slot, const char *id, size_t id
 	};
 	char frame[V1_FRAME_MAX];
 
-	send_frame(
-	    w, slot, frame, v1_subscribed((struct slice){id, id_len}, &s, frame));
+	if (id_len == 1 && id[0] == REQUEST_TOKEN[0])
+		send_frame(w, slot, frame, v1_push_subscribed(&s, frame));
+	else
+		send_frame(w, slot, frame,
+		    v1_subscribed((struct slice){id, id_len}, &s, frame));
+}
+
+void
+session_v1_unsubscribed(
+    struct worker *w, uint32_t slot, const char *channel, size_t len, int err)
+{
+	const char *message;
+	enum v1_code code = code_of(err, &message);
+	char frame[V1_FRAME_MAX];
+
+	/* By a rule, or by the feed's own. */
+	if (err == -EACCES)
+		message = "it may not be heard any more";
+	send_frame(w, slot, frame,
+	    v1_unsubscribed((struct slice){channel, len}, code, message, frame));
+}
+
+void
+session_v1_expires(struct worker *w, uint32_t slot, uint32_t in_s)
+{
+	char frame[V1_FRAME_MAX];
+
+	send_frame(w, slot, frame, v1_expires_in(in_s, frame));
 }
 
 void
@@ -130,18 +164,6 @@ session_v1_history(struct worker *w, uint32_t slot, const char *id, size_t id_le
 	else
 		send_frame(w, slot, frame, len);
 	free(frame);
-}
-
-void
-session_v1_unsubscribed(
-    struct worker *w, uint32_t slot, const char *channel, size_t len, int err)
-{
-	char frame[V1_FRAME_MAX];
-
-	send_frame(w, slot, frame,
-	    v1_unsubscribed((struct slice){channel, len},
-		err == -EACCES ? V1_FORBIDDEN : V1_INTERNAL,
-		"the feed may not deliver this channel any more", frame));
 }
 
 void
@@ -216,6 +238,42 @@ do_publish(struct worker *w, uint32_t slot, const struct v1_command *c)
 }
 
 static void
+tell_renewed(struct worker *w, uint32_t slot, struct slice id)
+{
+	char frame[V1_FRAME_MAX];
+
+	if (id.len > 0)
+		send_frame(w, slot, frame,
+		    v1_auth(
+			id, identity_of(w, worker_slot(w, slot))->expires_s, frame));
+}
+
+/* Whoever tries tokens is answered, and closed when that does not end. */
+static void
+do_auth(struct worker *w, uint32_t slot, const struct v1_command *c)
+{
+	const char *why = "";
+
+	switch (auth_renew(w, slot, c->token, &why)) {
+	case AUTH_DONE:
+		tell_renewed(w, slot, c->id);
+		auth_enforce(w, slot);
+		auth_subscribe(w, slot);
+		break;
+	case AUTH_OFF:
+		not_available(w, slot, c, "this server takes no tokens");
+		break;
+	case AUTH_REFUSED:
+		if (session_warn(w, slot) && c->id.len > 0)
+			send_error(w, slot, c->id, V1_UNAUTHORIZED, why);
+		break;
+	case AUTH_NO_ROOM:
+		answer(w, slot, c, -ENOBUFS);
+		break;
+	}
+}
+
+static void
 execute(struct worker *w, uint32_t slot, const struct v1_command *c)
 {
 	switch (c->kind) {
@@ -239,7 +297,7 @@ execute(struct worker *w, uint32_t slot, const struct v1_command *c)
 		not_available(w, slot, c, "presence is not available on this server");
 		break;
 	case V1_AUTH:
-		not_available(w, slot, c, "auth is not available on this server");
+		do_auth(w, slot, c);
 		break;
 	}
 }

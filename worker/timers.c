@@ -5,16 +5,19 @@
 
 #include "proto/frame.h"
 #include "worker/client.h"
+#include "worker/expiry.h"
 #include "worker/out.h"
 #include "worker/reader.h"
 #include "worker/timers.h"
 #include "worker/wheel.h"
 
-#define RESUME_TICKS 50 /* a deadline that came while nobody served */
-#define STUCK_TICKS 300 /* within one message: whoever drips bytes holds a parser */
+#define RESUME_TICKS 50  /* a deadline that came while nobody served */
+#define EXPIRIES_MAX 256 /* tokens that are looked at in one turn */
+#define STUCK_TICKS 300  /* within one message: whoever drips bytes holds a parser */
 
 struct timers {
 	struct wheel wheel;
+	unsigned expiries; /* in this turn */
 	uint64_t random;
 };
 
@@ -34,6 +37,33 @@ random_below(struct timers *t, uint32_t n)
 	return n == 0 ? 0 : (uint32_t)(t->random >> 32) % n;
 }
 
+/* The sooner of what the slot waits for and its token's end. */
+static bool
+next_deadline(const struct worker *w, const struct slot *s, uint32_t *ret_tick)
+{
+	uint32_t tick;
+
+	if (!expiry_tick(w, s, &tick)) {
+		*ret_tick = s->deadline;
+		return s->timer != TIMER_NONE;
+	}
+	*ret_tick = tick;
+	if (s->timer != TIMER_NONE && (int32_t)(s->deadline - tick) < 0)
+		*ret_tick = s->deadline;
+	return true;
+}
+
+void
+timer_renew(struct worker *w, uint32_t slot)
+{
+	uint32_t tick;
+
+	if (next_deadline(w, worker_slot(w, slot), &tick))
+		wheel_set(&w->timers->wheel, slot, tick);
+	else
+		wheel_clear(&w->timers->wheel, slot);
+}
+
 void
 timer_set(struct worker *w, uint32_t slot, enum timer timer, uint32_t in_ticks)
 {
@@ -41,10 +71,7 @@ timer_set(struct worker *w, uint32_t slot, enum timer timer, uint32_t in_ticks)
 
 	s->timer = (uint8_t)timer;
 	s->deadline = w->tick + in_ticks;
-	if (timer == TIMER_NONE)
-		wheel_clear(&w->timers->wheel, slot);
-	else
-		wheel_set(&w->timers->wheel, slot, s->deadline);
+	timer_renew(w, slot);
 }
 
 /* An open connection's ordinary state: waiting until the next ping is to go. */
@@ -140,10 +167,8 @@ on_write_due(struct worker *w, uint32_t slot)
 }
 
 static void
-on_due(void *owner, uint32_t slot)
+on_own_due(struct worker *w, uint32_t slot)
 {
-	struct worker *w = owner;
-
 	switch (worker_slot(w, slot)->timer) {
 	case TIMER_HANDSHAKE:
 		client_close(w, slot, CLIENT_END_TIMEOUT);
@@ -163,15 +188,46 @@ on_due(void *owner, uint32_t slot)
 	}
 }
 
+static bool
+is_past(const struct worker *w, uint32_t tick)
+{
+	return (int32_t)(tick - w->tick) <= 0;
+}
+
+static void
+on_due(void *owner, uint32_t slot)
+{
+	struct worker *w = owner;
+	struct slot *s = worker_slot(w, slot);
+	uint32_t tick;
+
+	/* Many tokens may end in one second: the others wait for the next turns. */
+	if (expiry_tick(w, s, &tick) && is_past(w, tick) &&
+	    w->timers->expiries < EXPIRIES_MAX) {
+		w->timers->expiries++;
+		expiry_due(w, slot);
+	}
+	if (slot_state(s) == SLOT_FREE)
+		return;
+	if (s->timer != TIMER_NONE && is_past(w, s->deadline))
+		on_own_due(w, slot);
+	else
+		timer_renew(w, slot);
+}
+
 static uint32_t
 deadline_of(void *owner, uint32_t slot)
 {
-	return worker_slot(owner, slot)->deadline;
+	uint32_t tick;
+
+	(void)next_deadline(owner, worker_slot(owner, slot), &tick);
+	return tick;
 }
 
 void
 timers_tick(struct worker *w)
 {
+	w->timers->expiries = 0;
 	wheel_advance(&w->timers->wheel, w->tick, deadline_of, on_due, w);
 }
 
@@ -208,13 +264,11 @@ timer_resume(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
 
-	if (s->timer == TIMER_NONE)
-		return;
 	/* What came in time may still lie unread in the kernel. */
-	if (s->timer != TIMER_PING &&
+	if (s->timer != TIMER_NONE && s->timer != TIMER_PING &&
 	    (int32_t)(s->deadline - (w->tick + RESUME_TICKS)) < 0)
 		s->deadline = w->tick + RESUME_TICKS;
-	wheel_set(&w->timers->wheel, slot, s->deadline);
+	timer_renew(w, slot);
 }
 
 /* ---- reload ---- */

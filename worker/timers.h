@@ -1,8 +1,9 @@
 /*
  * timers.h - what a connection's one deadline is for, and what happens then.
  *
- * The deadline lies in the slot, so that a successor has it; the wheel that finds
- * those that are due is private, and made anew.
+ * One of its own, and beside it that of its token (expiry.c): the sooner counts. It
+ * lies in the slot, so that a successor has it; the wheel that finds those that are due
+ * is private, and made anew.
  */
 #ifndef WSCAST_WORKER_TIMERS_H
 #define WSCAST_WORKER_TIMERS_H
@@ -34,6 +35,8 @@ void timers_tick(struct worker *w);
 /* Set or move the deadline of a connection; the number of the wheel's ticks that an
  * interval of a setting takes. */
 void timer_set(struct worker *w, uint32_t slot, enum timer timer, uint32_t in_ticks);
+/* What its token's expiry asks for has changed (expiry.c). */
+void timer_renew(struct worker *w, uint32_t slot);
 void timer_clear(struct worker *w, uint32_t slot);
 uint32_t timer_ticks(uint32_t ms);
 

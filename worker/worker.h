@@ -9,6 +9,8 @@
  *   handshake.c the HTTP request
  *   reader.c    frames from the client: a pool of parsers (proto/inbound.c)
  *   session.c   what a client's message means, by protocol
+ *   auth.c      tokens: where they stand, and what follows from them
+ *   expiry.c    tokens that run out
  *   identity.c  whose connection it is, and what it may do
  *   channels.c  this worker's channels, who is subscribed, what is asked upstream
  *   requests.c  a connection's subscriptions and publishes, and what waits
@@ -43,6 +45,7 @@
 #include "shm/upstream.h"
 
 struct acceptor;
+struct auth;
 struct channels;
 struct clients;
 struct fanout;
@@ -95,6 +98,7 @@ struct worker {
 	uint32_t tick; /* of the timer wheel: TICK_MS since CLOCK_MONOTONIC's zero */
 
 	struct acceptor *acceptor;
+	struct auth *auth;
 	struct clients *clients;
 	struct timers *timers;
 	struct limits *limits;

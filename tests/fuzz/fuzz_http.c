@@ -51,7 +51,8 @@ use(const struct http_request *r)
 	http_client_address(r, "127.0.0.0/8 10.0.0.0/8 ::1", &family, addr);
 	must(family == AF_INET || family == AF_INET6);
 	if (http_is_handshake(r, &f))
-		must(http_upgrade_reply(r, "wscast.v1", NULL, reply) > 0);
+		must(http_upgrade_reply(
+			 r, (struct slice){"wscast.v1", 9}, NULL, reply) > 0);
 	else
 		must(http_error_reply(&f, reply) <= sizeof(reply));
 }

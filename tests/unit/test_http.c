@@ -466,13 +466,14 @@ test_http_accept_key_of_rfc(void **state)
 static void
 test_http_upgrade_reply_whole(void **state)
 {
-	char out[HTTP_REPLY_MAX], longer[HTTP_REPLY_MAX + 1];
+	char out[HTTP_UPGRADE_MAX], longer[HTTP_HEAD_MAX];
+	struct slice none = {NULL, 0}, token = {longer, sizeof(longer)};
 	struct http_request r;
 	struct http_fault f;
 	ptrdiff_t len;
 
 	assert_int_equal(parse(browser, &r, &f), HTTP_WHOLE);
-	len = http_upgrade_reply(&r, "wscast.v1", NULL, out);
+	len = http_upgrade_reply(&r, (struct slice){"wscast.v1", 9}, NULL, out);
 	assert_true(len > 0);
 	assert_int_equal(len, strlen(out));
 	assert_string_equal(out,
@@ -480,14 +481,20 @@ test_http_upgrade_reply_whole(void **state)
 	    "Upgrade\r\n"
 	    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 	    "Sec-WebSocket-Protocol: wscast.v1\r\n\r\n");
-	len = http_upgrade_reply(&r, NULL, "permessage-deflate", out);
+	len = http_upgrade_reply(&r, none, "permessage-deflate", out);
 	assert_true(len > 0);
 	assert_null(strstr(out, "Protocol:"));
 	assert_non_null(
 	    strstr(out, "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"));
+	/* Whatever a request's head can offer has room. */
 	memset(longer, 'p', sizeof(longer));
-	longer[HTTP_REPLY_MAX] = '\0';
-	assert_int_equal(http_upgrade_reply(&r, longer, NULL, out), -EMSGSIZE);
+	len = http_upgrade_reply(&r, token, "permessage-deflate", out);
+	assert_true(len > HTTP_HEAD_MAX && len < HTTP_UPGRADE_MAX);
+	assert_memory_equal(out + len - 4, "\r\n\r\n", 4);
+	token.len++;
+	assert_int_equal(http_upgrade_reply(&r, token, NULL, out), -EMSGSIZE);
+	longer[HTTP_REPLY_MAX / 2 + 1] = '\0';
+	assert_int_equal(http_upgrade_reply(&r, none, longer, out), -EMSGSIZE);
 }
 
 static void
@@ -506,6 +513,9 @@ test_http_error_reply_says_what_its_status_needs(void **state)
 	    {{.status = 426, .message = "no"}, "\r\nSec-WebSocket-Version: 13\r\n"},
 	    {{.status = 426, .message = "no"}, "\r\nConnection: close, Upgrade\r\n"},
 	    {{.status = 401, .message = "no"}, "\r\nWWW-Authenticate: Bearer\r\n"},
+	    {{.status = 401, .message = "no", .bad_token = true},
+		"\r\nWWW-Authenticate: Bearer error=\"invalid_token\", "
+		"error_description=\"no\"\r\n"},
 	    {{.status = 503, .message = "no", .retry_s = 5}, "\r\nRetry-After: 5\r\n"},
 	    {{.status = 503, .message = "no"}, "HTTP/1.1 503 Service Unavailable\r\n"},
 	    {{.status = 400, .message = "no"}, "\r\nConnection: close\r\n"},

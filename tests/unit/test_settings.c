@@ -231,8 +231,8 @@ test_settings_each_fault_says_what_to_do(void **state)
 	    {"[server]\nnonsense",
 		"settings:2: this is neither [SECTION] nor KEY = VALUE"},
 	    {"\n[server\n", "settings:2: the section's name does not end with ']'"},
-	    {"[auth]\nmode = none\n", "settings:1: this version does not know the "
-				      "section [auth]; it knows [server], "
+	    {"[auht]\nmode = none\n", "settings:1: this version does not know the "
+				      "section [auht]; it knows [server], "
 				      "[limits], [ring], [feed] and [channel GLOB]"},
 	    {"[server]\nmax_conections = 1", "settings:2: this version does not know "
 					     "`max_conections` in [server]; nearest is "

@@ -265,6 +265,17 @@ test_v1_frames_small(void **state)
 	    "{\"id\":7,\"error\":{\"code\":\"forbidden\",\"message\":\"no\"}}");
 	assert_frame(out, v1_error(NO_ID, V1_INTERNAL, "a\"\xff", out),
 	    "{\"error\":{\"code\":\"internal\",\"message\":\"a\\\"?\"}}");
+	assert_frame(out,
+	    v1_push_subscribed(
+		&(struct v1_subscribed){
+		    .channel = {"a\"", 2}, .epoch = "e", .offset = 7},
+		out),
+	    "{\"subscribed\":{\"channel\":\"a\\\"\",\"epoch\":\"e\",\"offset\":7}}");
+	assert_frame(out, v1_auth((struct slice){"7", 1}, 1893456000, out),
+	    "{\"id\":7,\"ok\":{\"expires\":1893456000}}");
+	assert_frame(out, v1_auth((struct slice){"7", 1}, 0, out),
+	    "{\"id\":7,\"ok\":{\"expires\":null}}");
+	assert_frame(out, v1_expires_in(60, out), "{\"expires_in\":60}");
 	assert_frame(out, v1_gap((struct slice){"a\"", 2}, 18, 41, out),
 	    "{\"gap\":{\"channel\":\"a\\\"\",\"from\":18,\"to\":41}}");
 	assert_frame(out, v1_gap((struct slice){"a", 1}, 18, UINT64_MAX, out),

@@ -1,0 +1,481 @@
+"""Tokens: where they stand, what they allow, and what becomes of them."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+import unittest
+
+import websockets
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import Case, CtlError, Daemon, wait_until
+from jwt import Key
+from test_limits import ask
+from wsclient import V1, close_code, connect, raw, run, soon
+
+
+def bearer(token):
+    return {"extra_headers": {"Authorization": "Bearer " + token}}
+
+
+async def status_of(awaitable):
+    """The HTTP status with which a handshake is refused; 101 when it is not."""
+    try:
+        ws = await awaitable
+    except websockets.InvalidStatusCode as e:
+        return e.status_code
+    await (ws.ws if isinstance(ws, V1) else ws).close()
+    return 101
+
+
+class Auth(Case):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="wscast-auth-")
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def server(self, mode="required", alg="HS256", settings=None, **kwargs):
+        """A daemon and the key whose tokens it takes."""
+        self.key = Key(self.folder, alg)
+        auth = {"mode": mode}
+        auth["secret_file" if alg == "HS256" else "public_key_file"] = self.key.path
+        kwargs.setdefault("workers", 1)
+        settings = dict(settings or {})
+        settings["auth"] = dict(auth, **settings.get("auth", {}))
+        return self.daemon(settings, **kwargs)
+
+    # ---- modes and places ----
+
+    def test_auth_modes_by_no_good_and_bad_token(self):
+        want = {"none": (101, 101, 101), "optional": (101, 101, 401),
+                "required": (401, 101, 401)}
+        for mode, statuses in want.items():
+            d = self.server(mode)
+            good, bad = self.key.token(sub="ann"), self.key.token(sub="ann") + "A"
+
+            async def go():
+                for token, status in zip((None, good, bad), statuses):
+                    kwargs = bearer(token) if token else {}
+                    self.assertEqual(await status_of(raw(d, "news", **kwargs)), status)
+                    self.assertEqual(await status_of(V1.open(d, **kwargs)), status)
+
+            run(go())
+            d.stop()
+
+    def test_auth_refusal_says_why(self):
+        d = self.server()
+        cases = {"": r"WWW-Authenticate: Bearer\r\n",
+                 "Authorization: Bearer x\r\n": r'error="invalid_token"',
+                 "Authorization: Basic eDp5\r\n": r"WWW-Authenticate: Bearer\r\n",
+                 "Authorization: Bearer %s\r\n" % self.key.token(-60): r"has expired"}
+        for header, want in cases.items():
+            status, head, s = ask(d, header)
+            s.close()
+            self.assertEqual(status, 401)
+            self.assertRegex(head, want)
+        self.assertEqual(d.counter("tokens_refused"), 2)
+        self.assertEqual(d.counter("tokens_missing"), 2)
+
+    def test_auth_token_in_each_place(self):
+        d = self.server()
+        token = self.key.token(sub="ann")
+
+        async def go():
+            for path in ("/ws/news?token=" + token, "/ws?channel=news&token=" + token):
+                await (await connect(d, path)).close()
+            # A browser goes on only when one of what it offered is chosen.
+            ws = await connect(d, "/ws/news", subprotocols=["bearer." + token])
+            self.assertEqual(ws.subprotocol, "bearer." + token)
+            await ws.close()
+            for offer in (["wscast.v1", "bearer." + token], ["bearer." + token, "wscast.v1"]):
+                ws = await connect(d, "/ws", subprotocols=offer)
+                self.assertEqual(ws.subprotocol, "wscast.v1")
+                await ws.close()
+            # No one can say which of two holds.
+            self.assertEqual(await status_of(
+                connect(d, "/ws/news?token=" + token, **bearer(token))), 400)
+
+        run(go())
+
+    def test_auth_long_token_in_subprotocol_is_echoed(self):
+        d = self.server()
+        token = self.key.token(sub="ann", subscribe=["x" * 190] * 15)
+
+        async def go():
+            ws = await connect(d, "/ws/news", subprotocols=["bearer." + token])
+            self.assertEqual(ws.subprotocol, "bearer." + token)
+            await ws.close()
+
+        self.assertGreater(len(token), 3000)
+        run(go())
+
+    def test_auth_each_algorithm_in_the_sandbox(self):
+        """libcrypto asks the kernel for nothing that the sandbox forbids."""
+        for alg in ("EdDSA", "ES256", "RS256"):
+            d = self.server(alg=alg)
+
+            async def go():
+                for _ in range(3):
+                    self.assertEqual(await status_of(
+                        raw(d, "news", **bearer(self.key.token(sub="ann")))), 101)
+                    self.assertEqual(await status_of(
+                        raw(d, "news", **bearer(self.key.token(sub="ann")[:-8] + "AAAAAAAA"))),
+                        401)
+
+            run(go())
+            self.assertEqual(d.workers()[0]["restarts"], 0)
+            d.stop()
+
+    def test_auth_token_reaches_no_log(self):
+        """Neither the log nor what wsctl shows has a token, whatever went wrong."""
+        d = self.server("optional", settings={"channel shut": {"subscribe": "nobody"}})
+        token = self.key.token(sub="ann")
+        bad = token[:-4] + "AAAA"
+
+        async def go():
+            ws = await connect(d, "/ws/news?token=" + token)
+            v1 = await V1.open(d)
+            await v1.error(auth=bad)
+            await v1.ok(auth=token)
+            for path in ("/ws/news?token=" + bad, "/ws/shut?token=" + token, "/x?token=" + token,
+                         "/ws/news?x=%%&token=" + token):
+                self.assertNotEqual(await status_of(connect(d, path)), 101)
+            shown = [d.wsctl("clients").stdout, d.wsctl("--json", "clients").stdout,
+                     d.wsctl("status").stdout]
+            for line in d.ctl("clients")["clients"]:
+                shown.append(d.wsctl("client", line["client"]).stdout)
+                shown.append(d.wsctl("--json", "client", line["client"]).stdout)
+            await ws.close()
+            await v1.close()
+            return shown
+
+        shown = run(go())
+        os.kill(d.workers()[0]["pid"], signal.SIGKILL)
+        d.stop()
+        signature = token.rsplit(".", 1)[1]
+        for text in shown + [d.log()]:
+            self.assertNotIn(signature, text)
+            self.assertNotIn(bad, text)
+
+    # ---- rules ----
+
+    def test_auth_rule_words_by_token(self):
+        """Each word, for no token, a token, one with the claim, one with another."""
+        words = {"anyone": (1, 1, 1, 1), "authenticated": (0, 1, 1, 1),
+                 "claim": (0, 0, 1, 0), "nobody": (0, 0, 0, 0)}
+        rules = {"channel %s:*" % w: {"subscribe": w, "publish": w} for w in words}
+        d = self.server("optional", settings=rules)
+        tokens = [None, self.key.token(sub="ann"),
+                  self.key.token(subscribe=["*:in"], publish=["*:in"]),
+                  self.key.token(subscribe=["*:out"], publish=["*:out"])]
+
+        async def go():
+            for i, token in enumerate(tokens):
+                kwargs = bearer(token) if token else {}
+                v1 = await V1.open(d, **kwargs)
+                for word, allowed in words.items():
+                    want = "ok" if allowed[i] else "error"
+                    for request in ({"subscribe": word + ":in"},
+                                    {"publish": word + ":in", "data": 1}):
+                        answer = await v1.ask(**request)
+                        self.assertIn(want, answer, (word, i))
+                        if want == "error":
+                            self.assertEqual(answer["error"]["code"], "forbidden")
+                    self.assertEqual(await status_of(raw(d, word + ":in", **kwargs)),
+                                     101 if allowed[i] else 403)
+                await v1.close()
+
+        run(go())
+
+    def test_auth_subject_in_a_rule_is_ones_own(self):
+        d = self.server(settings={
+            "channel user:{sub}": {"subscribe": "authenticated", "publish": "authenticated"},
+            "channel *": {"subscribe": "nobody"}})
+
+        async def go():
+            ann = await V1.open(d, **bearer(self.key.token(sub="ann")))
+            star = await V1.open(d, **bearer(self.key.token(sub="*")))
+            nobody = await V1.open(d, **bearer(self.key.token()))
+            await ann.ok(subscribe="user:ann")
+            await star.ok(subscribe="user:*")
+            self.assertEqual(await ann.error(subscribe="user:bob"), "forbidden")
+            self.assertEqual(await star.error(subscribe="user:ann"), "forbidden")
+            self.assertEqual(await nobody.error(subscribe="user:ann"), "forbidden")
+            self.assertEqual(await star.error(publish="user:ann", data=1), "forbidden")
+            await ann.ok(publish="user:ann", data=1)
+            self.assertEqual((await ann.event())["data"], 1)
+            for v1 in (ann, star, nobody):
+                await v1.close()
+
+        run(go())
+
+    def test_auth_channels_of_the_token_are_subscribed(self):
+        d = self.server(settings={"channel shut": {"subscribe": "nobody"},
+                                  "channel *": {"subscribe": "claim", "publish": "nobody"}})
+
+        async def go():
+            v1 = await V1.open(d, **bearer(self.key.token(channels=["a", "shut", "b"])))
+            pushes = [await v1.event() for _ in range(3)]
+            refused = [p["unsubscribed"] for p in pushes if "unsubscribed" in p]
+            self.assertEqual([(r["channel"], r["code"]) for r in refused],
+                             [("shut", "forbidden")])
+            subscribed = {p["subscribed"]["channel"]: p["subscribed"] for p in pushes
+                          if "subscribed" in p}
+            self.assertEqual(set(subscribed), {"a", "b"})
+            self.assertEqual(set(subscribed["a"]), {"channel", "epoch", "offset"})
+            d.publish("b", "1")
+            self.assertEqual((await v1.event())["channel"], "b")
+            self.assertEqual(await v1.error(subscribe="c"), "forbidden")
+            ws = await connect(d, "/ws", **bearer(self.key.token(channels=["a", "b"])))
+            wait_until("both are subscribed", lambda: d.status()["subscriptions"] == 4)
+            d.publish("a", "2")
+            self.assertEqual(await soon(ws.recv()), "2")
+            self.assertEqual(await status_of(
+                connect(d, "/ws", **bearer(self.key.token(channels=["shut"])))), 403)
+            await ws.close()
+            await v1.close()
+
+        run(go())
+
+    # ---- new tokens ----
+
+    def test_auth_in_band_changes_rights_at_once(self):
+        d = self.server("optional", settings={"channel *": {"subscribe": "claim"}})
+
+        async def go():
+            v1 = await V1.open(d)
+            self.assertEqual(await v1.error(subscribe="a"), "forbidden")
+            token = self.key.token(600, sub="ann", subscribe=["a", "b"], channels=["own"])
+            ok = await v1.ok(auth=token)
+            self.assertAlmostEqual(ok["expires"], time.time() + 600, delta=30)
+            self.assertEqual((await v1.event())["subscribed"]["channel"], "own")
+            await v1.ok(subscribe="a")
+            await v1.ok(subscribe="b")
+            self.assertEqual(
+                await v1.ok(auth=self.key.token(None, sub="ann", subscribe=["b", "c"])),
+                {"expires": None})
+            gone = [(await v1.event())["unsubscribed"] for _ in range(2)]
+            self.assertEqual({g["channel"] for g in gone}, {"a", "own"})
+            self.assertEqual({g["code"] for g in gone}, {"forbidden"})
+            self.assertEqual(d.status()["subscriptions"], 1)
+            d.publish("a", "1")
+            d.publish("b", "2")
+            self.assertEqual((await v1.event())["channel"], "b")
+            await v1.ok(subscribe="c")
+            await v1.close()
+
+        run(go())
+
+    def test_auth_in_band_refused_changes_nothing(self):
+        d = self.server(settings={"channel *": {"subscribe": "claim"}})
+
+        async def go():
+            v1 = await V1.open(d, "a", **bearer(self.key.token(sub="ann", subscribe=["a"])))
+            for token in (self.key.token(sub="bob"), self.key.token(), self.key.token(-60, sub="ann"),
+                          "x", "", self.key.token(sub="ann") + "A"):
+                self.assertEqual(await v1.error(auth=token), "unauthorized")
+            d.publish("a", "1")
+            self.assertEqual((await v1.event())["data"], 1)
+            # Whoever does not stop trying is closed.
+            for n in range(30):
+                await v1.send(auth="x")
+            self.assertEqual(await close_code(v1.ws), 4429)
+
+        run(go())
+
+    def test_auth_in_band_without_keys_is_a_bad_request(self):
+        d = self.daemon(workers=1)
+
+        async def go():
+            v1 = await V1.open(d)
+            self.assertEqual(await v1.error(auth="x"), "bad_request")
+            await v1.close()
+
+        run(go())
+
+    # ---- expiry ----
+
+    def test_auth_expiry_is_told_and_closes(self):
+        d = self.server(settings={"auth": {"leeway": "0"}})
+
+        async def go():
+            exp = int(time.time()) + 4
+            mortal = await V1.open(d, "news", **bearer(self.key.token(sub="a", exp=exp)))
+            renewed = await V1.open(d, **bearer(self.key.token(sub="b", exp=exp)))
+            endless = await V1.open(d, **bearer(self.key.token(sub="b", exp=exp)))
+            plain = await raw(d, "news", **bearer(self.key.token(exp=exp)))
+            told = await mortal.event()
+            self.assertIn(told["expires_in"], range(1, 5))
+            for v1 in (renewed, endless):
+                self.assertIn("expires_in", await v1.event())
+            await renewed.ok(auth=self.key.token(3600, sub="b"))
+            await endless.ok(auth=self.key.token(None, sub="b"))
+            self.assertEqual((await mortal.event())["bye"]["code"], 4401)
+            self.assertEqual(await close_code(mortal.ws), 4401)
+            self.assertGreaterEqual(time.time(), exp)
+            self.assertEqual(await close_code(plain), 4401)
+            for v1 in (renewed, endless):
+                await v1.ok(ping={})
+                self.assertEqual(v1.events, [])
+                await v1.close()
+
+        run(go())
+        self.assertEqual(d.counter("closed_expired"), 2)
+
+    def test_auth_pings_go_on_beside_the_expiry(self):
+        """One deadline serves both: neither hides the other."""
+        d = self.server(settings={"limits": {"ping_interval": "300ms", "pong_timeout": "300ms"}})
+
+        async def go():
+            v1 = await V1.open(d, **bearer(self.key.token(61, sub="a")))
+            self.assertEqual((await v1.event())["expires_in"], 60)
+            await v1.ok(ping={})
+            # A client that answers no ping is closed, though its token would live.
+            v1.ws.transport.pause_reading()
+            wait_until("it is closed", lambda: d.counter("closed_timeout") == 1)
+            v1.ws.transport.abort()
+
+        run(go())
+
+    def test_auth_thousand_expire_in_one_second(self):
+        """Each is told; who renews stays; the others go in small batches."""
+        d = self.server(settings={"auth": {"leeway": "0"}})
+        n = 1000
+
+        async def go():
+            clients = []
+            for i in range(0, n, 50):
+                clients += await asyncio.gather(
+                    *(V1.open(d, **bearer(self.key.token(sub="u"))) for _ in range(50)))
+            probe = await V1.open(d, **bearer(self.key.token(sub="probe")))
+            exp = int(time.time()) + 10
+            await asyncio.gather(*(v1.ok(auth=self.key.token(sub="u", exp=exp))
+                                   for v1 in clients))
+            for v1 in clients:
+                self.assertIn((await v1.event())["expires_in"], range(1, 11))
+            await asyncio.gather(*(v1.ok(auth=self.key.token(sub="u"))
+                                   for v1 in clients[::2]))
+            longest, done = 0, None
+            while done is None or not done.done():
+                if done is None and time.time() >= exp - 1:
+                    done = asyncio.gather(*(close_code(v1.ws) for v1 in clients[1::2]))
+                begin = time.monotonic()
+                await probe.ok(ping={})
+                longest = max(longest, time.monotonic() - begin)
+            self.assertEqual(set(done.result()), {4401})
+            self.assertGreaterEqual(time.time(), exp)
+            for v1 in clients[::2]:
+                await v1.ok(ping={})
+            print("longest answer meanwhile: %.1f ms" % (longest * 1000))
+            await asyncio.gather(*(v1.close() for v1 in clients[::2]))
+            await probe.close()
+
+        run(go())
+        self.assertEqual(d.counter("closed_expired"), n // 2)
+
+    # ---- keys ----
+
+    def test_auth_keys_rotate_under_traffic(self):
+        """Old and new keys hold at once, then the new alone; nobody is closed for it."""
+        for alg in ("HS256", "ES256"):
+            d = self.server(alg=alg, settings={"channel *": {"publish": "authenticated"}})
+            old, new = self.key, Key(self.folder, alg, "next")
+
+            async def go():
+                v1 = await V1.open(d, "news", **bearer(old.token(sub="ann")))
+
+                async def opens(key):
+                    await v1.ok(publish="news", data=1)
+                    return await status_of(raw(d, "news", **bearer(key.token(sub="bob")))) == 101
+
+                self.assertEqual([await opens(old), await opens(new)], [True, False])
+                if alg != "HS256":  # a file has one secret, or a set of them
+                    old.write(old, new)
+                    d.ctl("reload")
+                    self.assertEqual([await opens(old), await opens(new)], [True, True])
+                old.write(new)
+                d.ctl("reload")
+                self.assertEqual([await opens(old), await opens(new)], [False, True])
+                # What is no key changes nothing.
+                with open(old.path, "w") as f:
+                    f.write("short")
+                with self.assertRaises(CtlError):
+                    d.ctl("reload")
+                self.assertEqual([await opens(old), await opens(new)], [False, True])
+                await v1.ok(auth=new.token(sub="ann"))
+                await v1.close()
+
+            run(go())
+            self.assertEqual(d.workers()[0]["restarts"], 0)
+            d.stop()
+
+    def test_auth_keys_may_come_by_reload(self):
+        """Also to processes that began without, and can open no file any more."""
+        d = self.daemon({"auth": {"mode": "none"}}, workers=1)
+        key = Key(self.folder, "RS256")
+
+        async def go():
+            self.assertEqual(await status_of(raw(d, "news")), 101)
+            d.reload(auth={"mode": "required", "public_key_file": key.path})
+            self.assertEqual(await status_of(raw(d, "news")), 401)
+            self.assertEqual(
+                await status_of(raw(d, "news", **bearer(key.token(sub="a")))), 101)
+
+        run(go())
+        self.assertEqual(d.workers()[0]["restarts"], 0)
+
+    def test_auth_settings_faults_say_what_to_do(self):
+        short = os.path.join(self.folder, "short")
+        with open(short, "w") as f:
+            f.write("too short\n")
+        key = Key(self.folder, "EdDSA")
+        cases = [({"mode": "required"}, r"without a key"),
+                 ({"mode": "optional", "secret_file": short}, r"openssl rand"),
+                 ({"mode": "required", "secret_file": short + "x"}, r"cannot read"),
+                 ({"mode": "required", "secret_file": key.path}, r"public_key_file"),
+                 ({"mode": "required", "public_key_file": key.private}, r"private key"),
+                 ({"mode": "required", "public_key_file": short}, r"no key")]
+        for auth, want in cases:
+            with self.subTest(want):
+                d = Daemon({"auth": auth}, ready=False)
+                self.addCleanup(d.kill)
+                self.assertNotEqual(d.wait_end(), 0)
+                self.assertRegex(d.log(), r"wscast.conf:\d+: .*" + want)
+
+    # ---- a successor ----
+
+    def test_auth_adoption_keeps_identity_rights_and_expiry(self):
+        d = self.server(settings={"auth": {"leeway": "0"},
+                                  "channel user:{sub}": {"subscribe": "authenticated"},
+                                  "channel *": {"subscribe": "claim"}})
+
+        async def go():
+            exp = int(time.time()) + 8
+            v1 = await V1.open(d, "a", **bearer(self.key.token(
+                sub="ann", jti="j", subscribe=["a", "b"], exp=exp)))
+            self.assertIn("expires_in", await v1.event())
+            for _ in range(3):
+                pid = d.workers()[0]["pid"]
+                os.kill(pid, signal.SIGKILL)
+                d.wait_serving(but=(pid,))
+                await v1.ok(subscribe="b")
+                await v1.ok(subscribe="user:ann")
+                self.assertEqual(await v1.error(subscribe="c"), "forbidden")
+                self.assertEqual(await v1.error(subscribe="user:bob"), "forbidden")
+                self.assertEqual(await v1.error(auth=self.key.token(sub="bob")),
+                                 "unauthorized")
+            self.assertEqual(v1.events, [])  # told once
+            self.assertEqual((await v1.event())["bye"]["code"], 4401)
+            self.assertEqual(await close_code(v1.ws), 4401)
+            self.assertGreaterEqual(time.time(), exp)
+            wait_until("nothing is left of it", lambda: d.counter("arena_bytes") == 0)
+
+        run(go())
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,361 @@
+/* auth.c - see auth.h */
+#include <errno.h>
+#include <jansson.h>
+#include <openssl/crypto.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "proto/auth.h"
+#include "proto/journal.h"
+#include "shm/arena.h"
+#include "shm/directory.h"
+#include "worker/auth.h"
+#include "worker/channels.h"
+#include "worker/client.h"
+#include "worker/expiry.h"
+#include "worker/identity.h"
+#include "worker/requests.h"
+#include "worker/session.h"
+
+#define PROTOCOL "bearer."
+#define SCHEME "Bearer "
+
+struct auth {
+	struct keyring *keys; /* NULL: auth.mode is none */
+};
+
+/* ---- keys ---- */
+
+static int
+load_keys(const struct worker *w, struct keyring **ret_keys)
+{
+	char why[KEYRING_WHY_MAX] = "";
+	const char *key = "mode";
+	int r = auth_load_keys(w->settings, ret_keys, &key, why);
+
+	/* The supervisor has read the same before. */
+	if (r < 0)
+		log_error(r == -EINVAL ? 0 : r, "cannot read the keys: auth.%s: %s",
+		    key, why);
+	return r;
+}
+
+int
+auth_new(const struct worker *w, struct auth **ret)
+{
+	struct auth *a = calloc(1, sizeof(*a));
+	int r;
+
+	if (a == NULL)
+		return -ENOMEM;
+	/* Also without keys: a reload may bring some, when files are out of reach.
+	 * jansson would look for its seed in /dev/urandom. */
+	r = OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL) ? 0 : -EIO;
+	json_object_seed(randombytes_random());
+	if (r == 0)
+		r = load_keys(w, &a->keys);
+	if (r < 0) {
+		free(a);
+		return r;
+	}
+	*ret = a;
+	return 0;
+}
+
+void
+auth_free(struct auth *a)
+{
+	if (a == NULL)
+		return;
+	keyring_free(a->keys);
+	free(a);
+}
+
+void
+auth_reload(struct worker *w)
+{
+	struct keyring *keys;
+
+	if (load_keys(w, &keys) < 0)
+		return;
+	keyring_free(w->auth->keys);
+	w->auth->keys = keys;
+}
+
+/* ---- where a token stands ---- */
+
+struct slice
+auth_protocol(const struct http_request *q)
+{
+	const size_t len = strlen(PROTOCOL);
+	struct http_list list;
+	struct slice item;
+
+	http_list_begin(&list, q, "Sec-WebSocket-Protocol");
+	while (http_list_next(&list, &item))
+		if (item.len > len && memcmp(item.p, PROTOCOL, len) == 0)
+			return item;
+	return (struct slice){NULL, 0};
+}
+
+/* The value of ?token=, decoded into buf (HTTP_LINE_MAX bytes); an empty one is none:
+ * pages write it so when nobody has logged in. */
+static struct slice
+query_token(const struct http_request *q, char *buf)
+{
+	struct http_query query;
+	struct slice name, value;
+	ptrdiff_t len;
+
+	http_query_begin(&query, q);
+	while (http_query_next(&query, &name, &value)) {
+		if (!http_name_is(name, "token"))
+			continue;
+		len = http_decode(value, true, buf, HTTP_LINE_MAX);
+		if (len > 0)
+			return (struct slice){buf, (size_t)len};
+	}
+	return (struct slice){NULL, 0};
+}
+
+/* Other schemes of Authorization are for others: a proxy may have asked for them. */
+static struct slice
+header_token(const struct http_request *q)
+{
+	const size_t len = strlen(SCHEME);
+	struct slice value = q->authorization;
+
+	if (value.len < len || strncasecmp(value.p, SCHEME, len) != 0)
+		return (struct slice){NULL, 0};
+	while (value.len > 0 && value.p[0] != ' ')
+		value = (struct slice){value.p + 1, value.len - 1};
+	while (value.len > 0 && value.p[0] == ' ')
+		value = (struct slice){value.p + 1, value.len - 1};
+	return value;
+}
+
+/* Returns how many places have one. buf: HTTP_LINE_MAX bytes. */
+static unsigned
+find_token(const struct http_request *q, char *buf, struct slice *ret_token)
+{
+	struct slice found[3] = {
+	    header_token(q), query_token(q, buf), auth_protocol(q)};
+	unsigned n = 0;
+
+	if (found[2].p != NULL)
+		found[2] = (struct slice){
+		    found[2].p + strlen(PROTOCOL), found[2].len - strlen(PROTOCOL)};
+	for (int i = 0; i < 3; i++)
+		if (found[i].p != NULL) {
+			*ret_token = found[i];
+			n++;
+		}
+	return n;
+}
+
+/* ---- what it gives ---- */
+
+/* When a connection with this token ends. One that was let in by the leeway has that.
+ */
+static int64_t
+ends_at(const struct worker *w, const struct token *t, int64_t now_s)
+{
+	if (t->expires_s == 0 || t->expires_s > now_s)
+		return t->expires_s;
+	return t->expires_s + w->settings->auth_leeway_ms / 1000;
+}
+
+static int
+set_identity(struct worker *w, uint32_t slot, const struct token *t, int64_t now_s)
+{
+	int r = identity_set(w, slot, t, ends_at(w, t, now_s));
+
+	if (r == 0)
+		expiry_begin(w, slot);
+	return r;
+}
+
+static enum token_result
+check(struct worker *w, struct slice token, int64_t now_s, struct token *ret_token)
+{
+	struct token_policy policy = auth_policy(w->settings);
+	enum token_result r =
+	    token_check(w->auth->keys, &policy, token.p, token.len, now_s, ret_token);
+
+	page_add(w->page, r == TOKEN_OK ? PAGE_tokens : PAGE_tokens_refused, 1);
+	return r;
+}
+
+static bool
+fault(struct http_fault *f, unsigned status, const char *message)
+{
+	*f = (struct http_fault){.status = status, .message = message};
+	return false;
+}
+
+static bool
+admit_token(struct worker *w, uint32_t slot, struct slice token, struct http_fault *f)
+{
+	int64_t now_s = time(NULL);
+	struct token t;
+	enum token_result result = check(w, token, now_s, &t);
+	int r;
+
+	if (result != TOKEN_OK) {
+		(void)fault(f, 401, token_result_text(result));
+		f->bad_token = true;
+		return false;
+	}
+	r = set_identity(w, slot, &t, now_s);
+	token_done(&t);
+	return r == 0 || fault(f, 503, "no room for one more client now");
+}
+
+bool
+auth_admit(struct worker *w, uint32_t slot, const struct http_request *q,
+    struct http_fault *ret_fault)
+{
+	char buf[HTTP_LINE_MAX];
+	struct slice token;
+	unsigned n;
+
+	if (w->auth->keys == NULL)
+		return true;
+	n = find_token(q, buf, &token);
+	/* RFC 6750 §2: which of them to believe would be a guess. */
+	if (n > 1)
+		return fault(ret_fault, 400,
+		    "send one token: in Authorization, in the "
+		    "query, or as a subprotocol");
+	if (n == 1)
+		return admit_token(w, slot, token, ret_fault);
+	if (w->settings->auth_mode == AUTH_REQUIRED) {
+		page_add(w->page, PAGE_tokens_missing, 1);
+		return fault(ret_fault, 401,
+		    "a token is needed: send Authorization: Bearer, ?token=, or the "
+		    "subprotocol bearer.TOKEN");
+	}
+	return true;
+}
+
+/* Whether a connection may become whom the token says: anybody, unless it is somebody
+ * already. */
+static bool
+is_same(const struct worker *w, const struct slot *s, const struct token *t)
+{
+	struct slice subject = identity_subject(w, s);
+
+	return identity_of(w, s) == NULL ||
+	       (subject.len == t->subject_len &&
+		   (subject.len == 0 || memcmp(subject.p, t->text, subject.len) == 0));
+}
+
+enum auth_result
+auth_renew(struct worker *w, uint32_t slot, struct slice token, const char **ret_why)
+{
+	int64_t now_s = time(NULL);
+	enum token_result result;
+	struct token t;
+	int r = -EPERM;
+
+	if (w->auth->keys == NULL)
+		return AUTH_OFF;
+	result = check(w, token, now_s, &t);
+	if (result != TOKEN_OK) {
+		*ret_why = token_result_text(result);
+		return AUTH_REFUSED;
+	}
+	if (is_same(w, worker_slot(w, slot), &t))
+		r = set_identity(w, slot, &t, now_s);
+	token_done(&t);
+	if (r == -EPERM) {
+		*ret_why = "the token is another subject's: open a new connection";
+		return AUTH_REFUSED;
+	}
+	return r == 0 ? AUTH_DONE : AUTH_NO_ROOM;
+}
+
+/* ---- what follows ---- */
+
+static void
+unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
+{
+	char copy[CHANNEL_NAME_MAX]; /* the channel may go with its last subscriber */
+	int r;
+
+	memcpy(copy, name, len);
+	r = requests_unsubscribe(w, slot, copy, len);
+	if (r < 0)
+		client_end(w, slot, CLIENT_END_LIMIT, 1013, "try again later");
+	else
+		session_unsubscribed(w, slot, copy, len, -EACCES);
+}
+
+/* The channel of the first waiting subscribe that is not allowed, or NULL. */
+static const char *
+forbidden_wait(struct worker *w, uint32_t slot, size_t *ret_len)
+{
+	const struct wait *wait;
+	const char *name;
+
+	for (arena_ref ref = worker_slot(w, slot)->wait; ref != 0; ref = wait->next) {
+		wait = arena_at(w->arena, ref);
+		if (wait->kind != WAIT_SUBSCRIBE)
+			continue;
+		name = channels_name(w, wait->channel, ret_len);
+		if (!identity_may_subscribe(w, slot, name, *ret_len))
+			return name;
+	}
+	return NULL;
+}
+
+void
+auth_enforce(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	const char *name;
+	size_t len;
+
+	/* From the end: those before stay where they are. */
+	for (unsigned i = s->nsubs; slot_state(s) == SLOT_OPEN && i-- > 0;) {
+		name = channels_name(w, slot_subs(w, s)[i].channel, &len);
+		if (!identity_may_subscribe(w, slot, name, len))
+			unsubscribe(w, slot, name, len);
+	}
+	while (slot_state(s) == SLOT_OPEN &&
+	       (name = forbidden_wait(w, slot, &len)) != NULL)
+		unsubscribe(w, slot, name, len);
+}
+
+static bool
+is_subscribed(struct worker *w, uint32_t slot, const char *name, size_t len)
+{
+	uint32_t channel = namemap_get(&w->channels->names, name, len);
+
+	return channel != NAMEMAP_NONE &&
+	       slot_sub(w, worker_slot(w, slot), channel) != NULL;
+}
+
+void
+auth_subscribe(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	const char *name;
+
+	for (unsigned n = 0;
+	     slot_state(s) == SLOT_OPEN && (name = identity_channel(w, s, n)) != NULL;
+	     n++) {
+		size_t len = strlen(name);
+		int r = -EACCES;
+
+		if (is_subscribed(w, slot, name, len))
+			continue;
+		if (identity_may_subscribe(w, slot, name, len))
+			r = requests_subscribe(
+			    w, slot, name, len, NULL, REQUEST_TOKEN, 1);
+		if (r < 0)
+			session_unsubscribed(w, slot, name, len, r);
+	}
+}
