@@ -12,6 +12,8 @@
 #include "proto/glob.h"
 #include "proto/utf8.h"
 #include "shm/directory.h"
+#include "shm/revoked.h"
+#include "supervisor/peers.h"
 #include "supervisor/report.h"
 #include "supervisor/supervisor.h"
 
@@ -157,7 +159,7 @@ report_status(const struct supervisor *s)
 	(void)gethostname(node, sizeof(node) - 1);
 	return json_pack("{s:s, s:i, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o,"
 			 " s:{s:o, s:o, s:o, s:o}, s:o, s:{s:b, s:o, s:o, s:o},"
-			 " s:o, s:o, s:o, s:o, s:o}",
+			 " s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
 	    "version", WSCAST_VERSION, "pid", (int)getpid(), "uptime_s",
 	    integer((supervisor_now_ms() - s->started_ms) / 1000), "node",
 	    utf8_valid(node, strlen(node)) ? node : "?", "epoch", ring_epoch(s->ring),
@@ -175,7 +177,9 @@ report_status(const struct supervisor *s)
 	    integer(s->publisher.messages), "bytes_in",
 	    integer(s->publisher.message_bytes), "too_long",
 	    integer(s->publisher.too_long), "messages_out", integer(sum(s, PAGE_sent)),
-	    "bytes_out", integer(sum(s, PAGE_sent_bytes)));
+	    "bytes_out", integer(sum(s, PAGE_sent_bytes)), "revocations",
+	    integer(revoked_live(ring_revoked(s->ring))), "peers_up",
+	    (int)peers_up(s->peers));
 }
 
 /* ---- clients ---- */

@@ -96,5 +96,69 @@ class Kick(Case):
             self.assertEqual(e.exception.code, "bad_request")
 
 
+class Hosts(Case):
+    """Several wscastd on one Redis tell each other who is revoked."""
+
+    def host(self, redis):
+        d = self.daemon(redis=redis)
+        wait_until("it hears the others", lambda: d.ctl("status")["peers_up"])
+        return d
+
+    def wait_revocations(self, n, *hosts):
+        for d in hosts:
+            wait_until("it knows of %d" % n, lambda: d.ctl("status")["revocations"] == n)
+
+    def test_revoke_reaches_all_hosts_and_those_that_come_later(self):
+        redis = self.redis()
+        a, b = self.host(redis), self.host(redis)
+        self.assertTrue(a.ctl("revoke", user="alice", **{"for": 600})["told"])
+        self.wait_revocations(1, a, b)
+        redis.cli("PUBLISH", "wscast:!revoke", '{"jti":"5f0c","for":600}')
+        self.wait_revocations(2, a, b)
+        self.wait_revocations(2, self.host(redis))
+        # Again, and one whose time ends at once: no more than there were.
+        b.ctl("revoke", user="alice", **{"for": 60})
+        b.ctl("revoke", user="bob", **{"for": 0})
+        redis.cli("PUBLISH", "wscast:!revoke", '{"user":"carol"}')
+        self.wait_revocations(3, a, b)
+        self.assertEqual(redis.cli("ZCARD", "wscast:!revoked"), "3")
+
+    def test_revoke_survives_workers_and_their_keepers(self):
+        d = self.daemon()
+        d.ctl("revoke", jti="x")
+        for w in d.workers():
+            os.kill(w["pid"], signal.SIGKILL)
+        d.wait_serving(but=[w["pid"] for w in d.workers()])
+        self.assertEqual(d.ctl("status")["revocations"], 1)
+
+    def test_revoke_is_forgotten_when_it_is_over(self):
+        d = self.daemon()
+        d.ctl("revoke", jti="x", **{"for": 600})
+        d.ctl("revoke", jti="y", **{"for": 0.3})
+        self.wait_revocations(1, d)
+
+    def test_revoke_what_is_no_revocation_is_said_and_harms_nobody(self):
+        redis = self.redis()
+        d = self.host(redis)
+        bad = ("", "{", "[]", "7", "{}", '{"user":7}', '{"user":"a","jti":"b"}', '{"user":""}',
+               '{"user":"%s"}' % ("x" * 201), '{"user":"a","for":-1}', '{"user":"a","for":"1h"}',
+               '{"user":"a","for":1e300}', "[" * 100000, "\udcff")
+        for text in bad:
+            redis.cli("-x", "PUBLISH", "wscast:!revoke", stdin=text.encode("utf-8", "surrogateescape"))
+        redis.cli("PUBLISH", "wscast:!revoke", '{"user":"real"}')
+        self.wait_revocations(1, d)
+        d.wait_line("revokes nobody")
+
+    def test_revoke_without_redis_holds_here_and_is_said(self):
+        redis = self.redis()
+        d = self.host(redis)
+        redis.stop()
+        wait_until("it is gone", lambda: not d.ctl("status")["peers_up"])
+        out = d.wsctl("revoke", "--user", "alice", "--for", "10m", check=False)
+        self.assertEqual(out.returncode, 1)
+        self.assertIn("could not be told", out.stderr)
+        self.wait_revocations(1, d)
+
+
 if __name__ == "__main__":
     unittest.main()
