@@ -14,6 +14,7 @@
 #include "worker/auth.h"
 #include "worker/channels.h"
 #include "worker/client.h"
+#include "worker/expel.h"
 #include "worker/expiry.h"
 #include "worker/identity.h"
 #include "worker/requests.h"
@@ -177,15 +178,31 @@ set_identity(struct worker *w, uint32_t slot, const struct token *t, int64_t now
 	return r;
 }
 
-static enum token_result
+static struct slice
+claim(const char *text, size_t len)
+{
+	return (struct slice){len > 0 ? text : NULL, len};
+}
+
+/* Returns NULL, or why the token does not hold. */
+static const char *
 check(struct worker *w, struct slice token, int64_t now_s, struct token *ret_token)
 {
 	struct token_policy policy = auth_policy(w->settings);
+	struct token t;
 	enum token_result r =
-	    token_check(w->auth->keys, &policy, token.p, token.len, now_s, ret_token);
+	    token_check(w->auth->keys, &policy, token.p, token.len, now_s, &t);
+	const char *why = r == TOKEN_OK ? NULL : token_result_text(r);
 
-	page_add(w->page, r == TOKEN_OK ? PAGE_tokens : PAGE_tokens_refused, 1);
-	return r;
+	if (why == NULL && expel_revoked(w, claim(t.text, t.subject_len),
+			       claim(t.text + t.subject_len + 1, t.jti_len)) != 0) {
+		token_done(&t);
+		why = "the token or its subject was revoked";
+	}
+	page_add(w->page, why == NULL ? PAGE_tokens : PAGE_tokens_refused, 1);
+	if (why == NULL)
+		*ret_token = t;
+	return why;
 }
 
 static bool
@@ -200,11 +217,11 @@ admit_token(struct worker *w, uint32_t slot, struct slice token, struct http_fau
 {
 	int64_t now_s = time(NULL);
 	struct token t;
-	enum token_result result = check(w, token, now_s, &t);
+	const char *why = check(w, token, now_s, &t);
 	int r;
 
-	if (result != TOKEN_OK) {
-		(void)fault(f, 401, token_result_text(result));
+	if (why != NULL) {
+		(void)fault(f, 401, why);
 		f->bad_token = true;
 		return false;
 	}
@@ -256,17 +273,14 @@ enum auth_result
 auth_renew(struct worker *w, uint32_t slot, struct slice token, const char **ret_why)
 {
 	int64_t now_s = time(NULL);
-	enum token_result result;
 	struct token t;
 	int r = -EPERM;
 
 	if (w->auth->keys == NULL)
 		return AUTH_OFF;
-	result = check(w, token, now_s, &t);
-	if (result != TOKEN_OK) {
-		*ret_why = token_result_text(result);
+	*ret_why = check(w, token, now_s, &t);
+	if (*ret_why != NULL)
 		return AUTH_REFUSED;
-	}
 	if (is_same(w, worker_slot(w, slot), &t))
 		r = set_identity(w, slot, &t, now_s);
 	token_done(&t);

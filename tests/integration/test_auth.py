@@ -297,6 +297,25 @@ class Auth(Case):
 
         run(go())
 
+    def test_auth_revoked_token_is_refused_everywhere(self):
+        d = self.server("optional")
+
+        async def go():
+            kept = await V1.open(d)
+            v1 = await V1.open(d, **bearer(self.key.token(sub="ann", jti="one")))
+            d.wsctl("revoke", "--jti", "one")
+            self.assertEqual(await close_code(v1.ws), 4401)
+            token = self.key.token(sub="ann", jti="one")
+            self.assertEqual(await status_of(raw(d, "news", **bearer(token))), 401)
+            self.assertEqual(await kept.error(auth=token), "unauthorized")
+            await kept.ok(auth=self.key.token(sub="ann", jti="two"))
+            d.wsctl("revoke", "--user", "bob")
+            self.assertEqual(await status_of(
+                raw(d, "news", **bearer(self.key.token(sub="bob")))), 401)
+            await kept.close()
+
+        run(go())
+
     # ---- expiry ----
 
     def test_auth_expiry_is_told_and_closes(self):
