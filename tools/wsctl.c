@@ -7,6 +7,7 @@
  *   wsctl_commands.c  commands that ask once and show the answer
  *   wsctl_messages.c  publish and tail
  *   wsctl_expel.c     kick, revoke, presence
+ *   wsctl_token.c     token
  *
  * Source   INTERFACES: wsctl; proto/control.h for what goes over the socket
  */
@@ -28,6 +29,7 @@ enum command_option {
 	OPTION_USER = 1 << 3,
 	OPTION_JTI = 1 << 4,
 	OPTION_FOR = 1 << 5,
+	OPTION_TOKEN = 1 << 6, /* enum token_option, and --ttl */
 };
 
 static const struct command {
@@ -96,6 +98,19 @@ static const struct command {
 	"  -u, --user USER  this user (claim sub)\n"
 	"      --jti JTI    the token with this claim jti\n"
 	"      --for TIME   such as 90s, 10m, 8h, 30d (default 1h); 0: only close\n"},
+    {"token", command_token, 0, 0, OPTION_TOKEN | OPTION_JTI, "--sub USER [OPTION]...",
+	"make a token, for trying things out",
+	"      --sub USER         who it is for\n"
+	"      --ttl TIME         how long it holds (default 1h)\n"
+	"      --channels C,...   channels that it subscribes at once\n"
+	"      --subscribe G,...  globs for rules with the word claim\n"
+	"      --publish G,...    the same for publishing\n"
+	"      --aud, --iss TEXT  audience and issuer\n"
+	"      --jti JTI          a name of its own\n"
+	"      --key FILE         a secret (HS256) or a private Ed25519 key in PEM\n"
+	"                         (EdDSA); default: the secret_file of the settings\n"
+	"      --conf FILE        the settings\n"
+	"Needs no server.\n"},
     {"version", command_version, 0, 0, 0, "", "of wsctl and of the running server", ""},
 };
 
@@ -357,7 +372,7 @@ struct wish {
 	bool help, version;
 };
 
-enum { LONG_JTI = 256, LONG_FOR };
+enum { LONG_JTI = 256, LONG_FOR, LONG_TTL, LONG_TOKEN };
 
 static const struct option long_options[] = {
     {"socket", required_argument, NULL, 's'},
@@ -368,6 +383,15 @@ static const struct option long_options[] = {
     {"user", required_argument, NULL, 'u'},
     {"jti", required_argument, NULL, LONG_JTI},
     {"for", required_argument, NULL, LONG_FOR},
+    {"ttl", required_argument, NULL, LONG_TTL},
+    {"sub", required_argument, NULL, LONG_TOKEN + TOKEN_SUB},
+    {"aud", required_argument, NULL, LONG_TOKEN + TOKEN_AUD},
+    {"iss", required_argument, NULL, LONG_TOKEN + TOKEN_ISS},
+    {"channels", required_argument, NULL, LONG_TOKEN + TOKEN_CHANNELS},
+    {"subscribe", required_argument, NULL, LONG_TOKEN + TOKEN_SUBSCRIBE},
+    {"publish", required_argument, NULL, LONG_TOKEN + TOKEN_PUBLISH},
+    {"key", required_argument, NULL, LONG_TOKEN + TOKEN_KEY},
+    {"conf", required_argument, NULL, LONG_TOKEN + TOKEN_CONF},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -415,6 +439,16 @@ parse_options(struct ctl *ctl, int argc, char **argv, struct wish *wish)
 				return usage_wrong(
 				    optarg, "--for takes a time such as 10m");
 			wish->options |= OPTION_FOR;
+			break;
+		case LONG_TTL:
+			if (!parse_seconds(optarg, &ctl->ttl_s))
+				return usage_wrong(
+				    optarg, "--ttl takes a time such as 10m");
+			wish->options |= OPTION_TOKEN;
+			break;
+		case LONG_TOKEN ... LONG_TOKEN + TOKEN_OPTIONS - 1:
+			ctl->token[c - LONG_TOKEN] = optarg;
+			wish->options |= OPTION_TOKEN;
 			break;
 		case 'h':
 			wish->help = true;
@@ -487,6 +521,7 @@ main(int argc, char **argv)
 	const char *env = getenv("WSCAST_SOCKET");
 	struct ctl ctl = {.limit = -1,
 	    .for_s = -1,
+	    .ttl_s = -1,
 	    .socket = env != NULL && *env != '\0' ? env : CONTROL_DEFAULT_SOCKET};
 	enum outcome o;
 

@@ -19,14 +19,29 @@ enum outcome {
 	OUTCOME_ABSENT = 3, /* no server answers at the socket */
 };
 
+/* What only `token` takes. */
+enum token_option {
+	TOKEN_SUB,
+	TOKEN_AUD,
+	TOKEN_ISS,
+	TOKEN_CHANNELS,
+	TOKEN_SUBSCRIBE,
+	TOKEN_PUBLISH,
+	TOKEN_KEY,
+	TOKEN_CONF,
+	TOKEN_OPTIONS
+};
+
 struct ctl {
 	const char *socket;
 	bool json;
-	bool raw;            /* tail: payloads and nothing else */
-	const char *channel; /* clients: of this channel only, or NULL */
-	const char *user;    /* kick, revoke */
-	const char *jti;     /* revoke */
-	long for_s;          /* revoke: seconds; -1 when not given */
+	bool raw;                         /* tail: payloads and nothing else */
+	const char *channel;              /* clients: of this channel only, or NULL */
+	const char *user;                 /* kick, revoke */
+	const char *jti;                  /* revoke, token */
+	long for_s;                       /* revoke: seconds; -1 when not given */
+	const char *token[TOKEN_OPTIONS]; /* token: NULL when not given */
+	long ttl_s;                       /* token: -1 when not given */
 	long limit;  /* clients, channels, history: so many; -1 when not given */
 	char **args; /* behind the command's name */
 	int nargs;
@@ -80,5 +95,9 @@ enum outcome command_history(struct ctl *ctl);
 
 enum outcome command_kick(struct ctl *ctl);
 enum outcome command_revoke(struct ctl *ctl);
+
+/* ---- wsctl_token.c ---- */
+
+enum outcome command_token(struct ctl *ctl);
 
 #endif

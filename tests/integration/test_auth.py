@@ -465,6 +465,41 @@ class Auth(Case):
                 self.assertNotEqual(d.wait_end(), 0)
                 self.assertRegex(d.log(), r"wscast.conf:\d+: .*" + want)
 
+    # ---- wsctl token ----
+
+    def test_wsctl_token_is_taken_by_the_server(self):
+        for alg in ("HS256", "EdDSA"):
+            d = self.server(alg=alg, settings={"channel *": {"subscribe": "claim"},
+                                               "auth": {"audience": "chat", "issuer": "me"}})
+            where = (["--conf", d.conf] if alg == "HS256" else ["--key", self.key.private])
+            token = d.wsctl("token", "--sub", "ann", "--ttl", "30s", "--channels", "own,b",
+                            "--subscribe", "a:*", "--aud", "chat", "--iss", "me",
+                            *where).stdout.strip()
+
+            async def go():
+                v1 = await V1.open(d, **bearer(token))
+                pushes = [await v1.event() for _ in range(3)]
+                self.assertEqual(sorted(p["subscribed"]["channel"] for p in pushes
+                                        if "subscribed" in p), ["b", "own"])
+                self.assertIn(max(p.get("expires_in", 0) for p in pushes), range(1, 31))
+                await v1.ok(subscribe="a:1")
+                self.assertEqual(await v1.error(subscribe="c"), "forbidden")
+                await v1.close()
+
+            run(go())
+            d.stop()
+
+    def test_wsctl_token_faults_say_what_to_do(self):
+        d = self.server(alg="EdDSA")
+        for args, status, want in (([], 2, "--sub"),
+                                   (["--sub", "a", "--conf", d.conf], 1, "--key"),
+                                   (["--sub", "a", "--key", self.key.path], 1, "private Ed25519"),
+                                   (["--sub", "a", "--key", "/no/such"], 1, "No such file"),
+                                   (["--sub", "a", "--ttl", "soon"], 2, "--ttl")):
+            out = d.wsctl("token", *args, check=False)
+            self.assertEqual((out.returncode, out.stdout), (status, ""), args)
+            self.assertIn(want, out.stderr)
+
     # ---- a successor ----
 
     def test_auth_adoption_keeps_identity_rights_and_expiry(self):
