@@ -3,10 +3,12 @@
 import os
 import signal
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import Case, Ctl, CtlError, wait_until
+from jwt import Key
 from wsclient import V1, close_code, raw, run
 
 
@@ -94,6 +96,104 @@ class Kick(Case):
             with self.assertRaises(CtlError, msg=(cmd, args)) as e:
                 d.ctl(cmd, **args)
             self.assertEqual(e.exception.code, "bad_request")
+
+
+class Tokens(Case):
+    """Whose connections are closed, by what their tokens said."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="wscast-expel-")
+        self.addCleanup(folder.cleanup)
+        self.key = Key(folder.name)
+        self.auth = {"auth": {"mode": "optional", "secret_file": self.key.path}}
+
+    async def crowd(self, d):
+        """Connections by (sub, jti); (None, None) has no token."""
+        who = [("alice", "a1"), ("alice", "a2"), ("bob", "b1"), ("bob", None), ("a1", "alice"),
+               (None, None)]
+        crowd = {}
+        for sub, jti in who:
+            claims = {k: v for k, v in (("sub", sub), ("jti", jti)) if v}
+            headers = {"Authorization": "Bearer " + self.key.token(**claims)} if sub else {}
+            crowd[sub, jti] = await V1.open(d, "news", extra_headers=headers)
+        return crowd
+
+    async def check_gone(self, crowd, code, *names):
+        """Exactly these are closed."""
+        for name in names:
+            self.assertEqual(await close_code(crowd.pop(name).ws), code, name)
+        for c in crowd.values():
+            await c.ok(ping={})
+
+    async def check_all(self, d, crowd):
+        self.assertEqual(d.ctl("kick", user="bob")["closed"], 2)
+        await self.check_gone(crowd, 4403, ("bob", "b1"), ("bob", None))
+        self.assertEqual(d.ctl("revoke", jti="a1")["closed"], 1)
+        await self.check_gone(crowd, 4401, ("alice", "a1"))
+        self.assertEqual(d.ctl("revoke", user="alice")["closed"], 1)
+        await self.check_gone(crowd, 4403, ("alice", "a2"))
+        self.assertEqual(d.ctl("revoke", jti="alice", **{"for": 0})["closed"], 1)
+        await self.check_gone(crowd, 4401, ("a1", "alice"))
+        self.assertEqual(d.ctl("status")["revocations"], 2)
+        self.assertEqual(list(crowd), [(None, None)])
+
+    def test_expel_by_token_closes_those_and_no_others(self):
+        d = self.daemon(self.auth)
+
+        async def go():
+            await self.check_all(d, await self.crowd(d))
+
+        run(go())
+
+    def test_expel_by_token_finds_who_was_adopted(self):
+        d = self.daemon(self.auth)
+
+        async def go():
+            crowd = await self.crowd(d)
+            pids = [w["pid"] for w in d.workers()]
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            d.wait_serving(but=pids)
+            await self.check_all(d, crowd)
+
+        run(go())
+
+    def test_revoke_many_at_once_share_walks(self):
+        """Each is found, whether its own record or an earlier one's walk finds it."""
+        redis = self.redis()
+        d = self.daemon(self.auth, redis=redis)
+        wait_until("it hears", lambda: d.ctl("status")["peers_up"])
+
+        async def go():
+            users = {}
+            for n in range(60):
+                token = self.key.token(sub="user%d" % n)
+                users[n] = await V1.open(
+                    d, "news", extra_headers={"Authorization": "Bearer " + token})
+            pipe = redis.connect()
+            pipe.publish([("wscast:!revoke", '{"user":"user%d"}' % n) for n in range(0, 60, 2)])
+            pipe.close()
+            for n, c in users.items():
+                if n % 2 == 0:
+                    self.assertEqual(await close_code(c.ws), 4403)
+                else:
+                    await c.ok(ping={})
+                    await c.close()
+
+        run(go())
+
+    def test_revoke_on_one_host_closes_on_another(self):
+        redis = self.redis()
+        a, b = self.daemon(self.auth, redis=redis), self.daemon(self.auth, redis=redis)
+        for d in (a, b):
+            wait_until("it hears", lambda: d.ctl("status")["peers_up"])
+
+        async def go():
+            there = await self.crowd(b)
+            self.assertEqual(a.ctl("revoke", user="alice"), {"closed": 0, "told": True})
+            await self.check_gone(there, 4403, ("alice", "a1"), ("alice", "a2"))
+
+        run(go())
 
 
 class Hosts(Case):
