@@ -105,6 +105,10 @@ check_feed(struct loader *l)
 		    "redis_password_file: the URL has a password, too: write one of "
 		    "them");
 	check_streams(l, &url);
+	if (s->sharded && (url.form != REDIS_CLUSTER || s->source != FEED_PUBSUB))
+		fault_at(l, mark_of(l, settings_find_key("feed", "sharded")),
+		    "sharded: there is sharded pub/sub in a cluster alone: write "
+		    "source = pubsub and redis = redis-cluster://...");
 	if (s->redis_key[0] != '\0' && s->redis_certificate[0] == '\0')
 		fault_at(l, mark_of(l, settings_find_key("feed", "redis_key")),
 		    "redis_key: there is no redis_certificate that it belongs to");

@@ -103,6 +103,7 @@ struct settings {
 	uint32_t stream_maxlen; /* entries; 0 = any number */
 	char *redis_password_file, *redis_ca, *redis_certificate, *redis_key; /* "" */
 	char *sentinel_password_file;
+	bool sharded; /* pub/sub of a cluster */
 	uint32_t probe_interval_ms, publish_timeout_ms;
 	/* [auth] */
 	enum auth_mode auth_mode;

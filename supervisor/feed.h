@@ -4,7 +4,8 @@
  *
  *   feed_embedded.c   no Redis: what is published here is all there is
  *   feed_pubsub.c     Redis pub/sub, over two connections (redis_link.c)
- *   feed_stream.c     Redis streams, over two such
+ *   feed_sharded.c    sharded pub/sub, over two connections to each master
+ *   feed_stream.c     Redis streams, over two connections
  *
  * A feed publishes what it receives by publisher_message(), tells the registry what it
  * delivers (registry_confirmed()), and stops reading while the publisher is blocked.
@@ -88,6 +89,8 @@ int feed_embedded_new(const struct feed_env *env, struct feed **ret_feed)
 /* Returns 0, -EINVAL (logged) when the address is none, -ENOMEM. A Redis that is away
  * is no error: the feed is down until it comes. */
 int feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
+    __attribute__((warn_unused_result));
+int feed_sharded_new(const struct feed_env *env, struct feed **ret_feed)
     __attribute__((warn_unused_result));
 int feed_stream_new(const struct feed_env *env, struct feed **ret_feed)
     __attribute__((warn_unused_result));

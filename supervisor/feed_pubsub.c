@@ -515,7 +515,6 @@ links_new(struct pubsub *p)
 	struct redis_link_config sub = {
 	    .loop = p->feed.env.loop,
 	    .target = p->target,
-	    .slot = REDIS_ANY_SLOT,
 	    .subscriber = true,
 	    .reply_max = 4 * ring_frame_max(p->feed.env.publisher->ring) + REPLY_MARGIN,
 	    .probe_ms = p->feed.env.settings->probe_interval_ms,
@@ -528,7 +527,7 @@ links_new(struct pubsub *p)
 
 	return r < 0 ? r
 		     : redis_commands_init(&p->commands, &p->feed.env, p->target,
-			   REDIS_ANY_SLOT, on_cmd_up, on_cmd_down, on_own_reply, p);
+			   &sub.wish, on_cmd_up, on_cmd_down, on_own_reply, p);
 }
 
 int

@@ -685,11 +685,12 @@ static int
 links_new(struct stream_feed *s)
 {
 	/* All are in one slot: check_streams() of the settings. */
-	const int slot = redis_slot(s->streams[0].key, strlen(s->streams[0].key));
+	const struct redis_wish wish = {.kind = WISH_SLOT,
+	    .slot = redis_slot(s->streams[0].key, strlen(s->streams[0].key))};
 	struct redis_link_config reader = {
 	    .loop = s->feed.env.loop,
 	    .target = s->target,
-	    .slot = slot,
+	    .wish = wish,
 	    .reply_max = FIELD_MAX,
 	    .on_up = on_reader_up,
 	    .on_down = on_reader_down,
@@ -700,7 +701,7 @@ links_new(struct stream_feed *s)
 	int r = redis_link_new(&reader, &s->reader);
 
 	return r < 0 ? r
-		     : redis_commands_init(&s->commands, &s->feed.env, s->target, slot,
+		     : redis_commands_init(&s->commands, &s->feed.env, s->target, &wish,
 			   on_commands_up, on_commands_down, NULL, s);
 }
 

@@ -13,6 +13,7 @@
  *   registry.c        the channels, and who is interested in each
  *   feed_embedded.c   the feed: none but ourselves, or
  *   feed_stream.c     Redis streams, or
+ *   feed_sharded.c    sharded pub/sub of a Redis cluster, or
  *   feed_pubsub.c     Redis pub/sub (feed_state.c, redis_commands.c), over links
  *                     (redis_link.c) to whichever server is the right one
  *                     (redis_target.c, redis_topology.c), each a connection

@@ -193,14 +193,14 @@ on_down(void *owner, const char *why)
 
 int
 redis_commands_init(struct redis_commands *c, const struct feed_env *env,
-    struct redis_target *target, int slot, void (*up)(void *owner),
+    struct redis_target *target, const struct redis_wish *wish, void (*up)(void *owner),
     void (*down)(void *owner, const char *why),
     void (*own)(void *owner, const redisReply *reply), void *owner)
 {
 	struct redis_link_config cfg = {
 	    .loop = env->loop,
 	    .target = target,
-	    .slot = slot,
+	    .wish = *wish,
 	    .reply_max = REPLY_MAX,
 	    .probe_ms = env->settings->probe_interval_ms,
 	    .on_up = on_up,

@@ -32,11 +32,11 @@ struct redis_commands {
 	void *owner;
 };
 
-/* env, target: borrowed; slot: as of a redis_seeker. on_up(), on_down(): as of a link;
+/* env, target: borrowed; wish: copied. on_up(), on_down(): as of a link;
  * on_own: may be NULL. */
 int redis_commands_init(struct redis_commands *c, const struct feed_env *env,
-    struct redis_target *target, int slot, void (*on_up)(void *owner),
-    void (*on_down)(void *owner, const char *why),
+    struct redis_target *target, const struct redis_wish *wish,
+    void (*on_up)(void *owner), void (*on_down)(void *owner, const char *why),
     void (*on_own)(void *owner, const redisReply *reply), void *owner)
     __attribute__((warn_unused_result));
 void redis_commands_done(struct redis_commands *c);

@@ -253,7 +253,7 @@ redis_link_new(const struct redis_link_config *cfg, struct redis_link **ret_link
 	conn.login = redis_target_login(cfg->target);
 	conn.form = redis_target_form(cfg->target);
 	redis_conn_init(&l->conn, &conn);
-	redis_seeker_init(&l->seeker, cfg->target, cfg->slot, &seeks, l);
+	redis_seeker_init(&l->seeker, cfg->target, &cfg->wish, &seeks, l);
 	l->delay_ms = DELAY_MIN_MS;
 	l->state = LINK_WAITING;
 	ev_timer_init(&l->timer, on_link_timer, 0., 0.);

@@ -24,7 +24,7 @@ struct redis_link;
 struct redis_link_config {
 	struct ev_loop *loop;
 	struct redis_target *target; /* borrowed */
-	int slot;                    /* as of a redis_seeker */
+	struct redis_wish wish;
 	/* This link will SUBSCRIBE: it gets more, or fewer, replies than it sends
 	 * commands. */
 	bool subscriber;

@@ -27,7 +27,10 @@ struct redis_target {
 	bool round;           /* all are asked in turn, for somebody who seeks */
 	ev_timer timer;       /* of an answer, or until the next question */
 	uint64_t epoch;       /* SENTINEL: the highest seen */
-	struct redis_cluster cluster;
+	struct redis_cluster cluster,
+	    before; /* as of the last answer, the last but one */
+	void (*on_map)(void *owner, bool changed);
+	void *owner;
 };
 
 /* ---- whom to ask ---- */
@@ -143,14 +146,18 @@ static const struct redis_address *
 place_of(const struct redis_target *t, const struct redis_seeker *s)
 {
 	const struct redis_cluster *c = &t->cluster;
+	/* One that may be anywhere need not move. */
+	const struct redis_address *node = s->wish.kind == WISH_NODE ? &s->wish.node
+					   : s->found                ? &s->address
+								     : NULL;
 
-	if (s->slot != REDIS_ANY_SLOT)
-		return c->owner[s->slot] > 0 ? &c->node[c->owner[s->slot] - 1] : NULL;
-	/* One that stands where it may need not move. */
-	for (unsigned i = 0; s->found && i < c->nnodes; i++)
-		if (redis_address_is(&c->node[i], &s->address))
+	if (s->wish.kind == WISH_SLOT)
+		return c->owner[s->wish.slot] > 0 ? &c->node[c->owner[s->wish.slot] - 1]
+						  : NULL;
+	for (unsigned i = 0; node != NULL && i < c->nnodes; i++)
+		if (redis_address_is(&c->node[i], node))
 			return &c->node[i];
-	return &c->node[s->turn % c->nnodes];
+	return s->wish.kind == WISH_ANY ? &c->node[s->turn % c->nnodes] : NULL;
 }
 
 static void
@@ -188,7 +195,8 @@ tell_all(struct redis_target *t, const struct redis_address *master)
 			tell(s, a);
 		} else if (s->seeking) {
 			s->seeking = false;
-			s->seeks->on_lost(s->owner, "no node serves its slot");
+			s->seeks->on_lost(
+			    s->owner, "no master of the cluster is in its place");
 		}
 	}
 }
@@ -215,17 +223,22 @@ on_slots(struct redis_target *t, const redisReply *reply)
 {
 	struct redis_address asked = *host(t);
 
-	/* Who is asked next is found in the new list. */
+	t->before = t->cluster;
 	if (!redis_cluster_parse(reply, &asked, &t->cluster)) {
+		t->cluster = t->before;
 		host_failed(t, "it knows of no node that serves a slot");
 		return;
 	}
+	/* Who is asked next is found in the new list. */
 	for (unsigned i = 0; i < nhosts(t); i++) {
 		t->host = i;
 		if (redis_address_is(host(t), &asked))
 			break;
 	}
 	tell_all(t, NULL);
+	if (t->on_map != NULL)
+		t->on_map(
+		    t->owner, memcmp(&t->before, &t->cluster, sizeof(t->cluster)) != 0);
 }
 
 static bool
@@ -264,20 +277,20 @@ on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
 
 	if (redis_conn_up(&t->asker) && t->asking)
 		host_failed(t, "it did not answer in 1 s");
-	else if (t->seekers != NULL)
+	else if (t->seekers != NULL || t->on_map != NULL)
 		ask_host(t);
 }
 
 /* ---- those who seek ---- */
 
 void
-redis_seeker_init(struct redis_seeker *s, struct redis_target *target, int slot,
-    const struct redis_seeks *seeks, void *owner)
+redis_seeker_init(struct redis_seeker *s, struct redis_target *target,
+    const struct redis_wish *wish, const struct redis_seeks *seeks, void *owner)
 {
 	*s = (struct redis_seeker){.target = target,
 	    .seeks = seeks,
 	    .owner = owner,
-	    .slot = slot,
+	    .wish = *wish,
 	    .next = target->seekers};
 	target->seekers = s;
 }
@@ -317,6 +330,30 @@ void
 redis_seeker_stop(struct redis_seeker *s)
 {
 	s->seeking = false;
+}
+
+/* ---- those who watch ---- */
+
+const struct redis_cluster *
+redis_target_map(const struct redis_target *t)
+{
+	return &t->cluster;
+}
+
+void
+redis_target_watch(
+    struct redis_target *t, void (*on_map)(void *owner, bool changed), void *owner)
+{
+	t->on_map = on_map;
+	t->owner = owner;
+	timer_set(t, 0.);
+}
+
+void
+redis_target_ask(struct redis_target *t)
+{
+	if (!t->asking)
+		ask_host(t);
 }
 
 /* ---- life ---- */

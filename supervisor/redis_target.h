@@ -31,7 +31,15 @@ const struct redis_login *redis_target_login(const struct redis_target *t);
 enum redis_form redis_target_form(const struct redis_target *t);
 const char *redis_target_where(const struct redis_target *t); /* for people */
 
-/* What one who seeks is told. */
+/* Which node has which slots, as of the last answer: all zero before the first. */
+const struct redis_cluster *redis_target_map(const struct redis_target *t);
+/* Be told of each answer, from soon on; it may not change the seekers. */
+void redis_target_watch(
+    struct redis_target *t, void (*on_map)(void *owner, bool changed), void *owner);
+/* The map is wrong: ask now. */
+void redis_target_ask(struct redis_target *t);
+
+/* What one who seeks is told. It may not add or remove seekers then. */
 struct redis_seeks {
 	void (*on_found)(void *owner, const struct redis_address *address);
 	/* Nobody could say. why: one line of ASCII. */
@@ -40,13 +48,18 @@ struct redis_seeks {
 	void (*on_moved)(void *owner, const char *why);
 };
 
-#define REDIS_ANY_SLOT (-1)
+/* Where in a cluster; elsewhere there is no choice. All zero: at any node. */
+struct redis_wish {
+	enum { WISH_ANY, WISH_SLOT, WISH_NODE } kind;
+	uint16_t slot;             /* SLOT: at its owner */
+	struct redis_address node; /* NODE: there, as long as it is a master */
+};
 
 struct redis_seeker {
 	struct redis_target *target;
 	const struct redis_seeks *seeks;
 	void *owner;
-	int slot; /* of a cluster; REDIS_ANY_SLOT: any node will do */
+	struct redis_wish wish;
 
 	struct redis_seeker *next; /* of the target's */
 	bool seeking, found;
@@ -54,9 +67,9 @@ struct redis_seeker {
 	struct redis_address address; /* found */
 };
 
-/* target, seeks: borrowed. */
-void redis_seeker_init(struct redis_seeker *s, struct redis_target *target, int slot,
-    const struct redis_seeks *seeks, void *owner);
+/* target, seeks: borrowed; wish: copied. */
+void redis_seeker_init(struct redis_seeker *s, struct redis_target *target,
+    const struct redis_wish *wish, const struct redis_seeks *seeks, void *owner);
 void redis_seeker_done(struct redis_seeker *s);
 /* One of on_found() and on_lost() follows, perhaps before this returns, unless
  * redis_seeker_stop() does. Who was told an address and seeks again had no luck there.

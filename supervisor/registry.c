@@ -550,14 +550,19 @@ registry_confirmed(struct registry *r, uint32_t channel, int err)
 }
 
 void
+registry_lost_channel(struct registry *r, uint32_t channel)
+{
+	struct entry *e = &r->entries[channel];
+
+	e->gap = e->gap || e->live;
+	e->live = false;
+}
+
+void
 registry_lost(struct registry *r)
 {
-	for (uint32_t i = 0; i < r->len; i++) {
-		struct entry *e = &r->entries[i];
-
-		e->gap = e->gap || e->live;
-		e->live = false;
-	}
+	for (uint32_t i = 0; i < r->len; i++)
+		registry_lost_channel(r, i);
 }
 
 void

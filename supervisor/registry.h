@@ -82,6 +82,8 @@ int registry_take(struct registry *r, const char *name, size_t len,
 void registry_confirmed(struct registry *r, uint32_t channel, int err);
 /* The feed lost its link: no channel is live. */
 void registry_lost(struct registry *r);
+/* Of one channel: it is delivered no longer. */
+void registry_lost_channel(struct registry *r, uint32_t channel);
 /* Something was lost, nobody knows how much: of one channel / of any. A gap is written
  * where the channel is live, and else once it is. */
 void registry_gap(struct registry *r, uint32_t channel);

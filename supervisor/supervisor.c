@@ -402,7 +402,9 @@ feed_make(struct supervisor *s)
 	    [FEED_PUBSUB] = feed_pubsub_new,
 	    [FEED_STREAM] = feed_stream_new,
 	};
-	int r = makers[s->settings->source](&env, &s->feed);
+	bool sharded = s->settings->source == FEED_PUBSUB && s->settings->sharded;
+	int r = sharded ? feed_sharded_new(&env, &s->feed)
+			: makers[s->settings->source](&env, &s->feed);
 
 	if (r < 0) {
 		log_error(r, "cannot make the feed");

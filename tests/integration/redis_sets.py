@@ -98,7 +98,8 @@ class Cluster:
 
     def __init__(self, case):
         self.nodes = [case.redis(durable=True, args=[
-            "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+            "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
+            "--cluster-node-timeout", "1000",
             "--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0"])
             for _ in range(6)]
         where = ["127.0.0.1:%d" % n.port for n in self.nodes]
@@ -143,6 +144,10 @@ class Cluster:
                     return next(n for n in self.nodes if n.port == port)
         return None
 
+    def other_master(self, master):
+        return next(n for n in self.alive() if n is not master
+                    and n.cli("ROLE").startswith("master"))
+
     def replica_of(self, master):
         me = master.cli("CLUSTER", "MYID")
         for line in self.alive()[0].cli("CLUSTER", "NODES").split("\n"):
@@ -157,15 +162,17 @@ class Cluster:
 
     def move(self, slot, to):
         """Move a slot with what is in it, as `redis-cli --cluster reshard` does."""
+        def must(node, *args):
+            answer = node.cli(*args)
+            if answer not in ("OK", "NOKEY"):
+                raise AssertionError("%s: %s" % (args, answer))
+
         at = self.owner(slot)
         source, target = at.cli("CLUSTER", "MYID"), to.cli("CLUSTER", "MYID")
-        to.cli("CLUSTER", "SETSLOT", str(slot), "IMPORTING", source)
-        at.cli("CLUSTER", "SETSLOT", str(slot), "MIGRATING", target)
-        while True:
-            keys = at.cli("CLUSTER", "GETKEYSINSLOT", str(slot), "100").split()
-            if not keys:
-                break
-            at.cli("MIGRATE", "127.0.0.1", str(to.port), "", "0", "5000", "KEYS", *keys)
+        must(to, "CLUSTER", "SETSLOT", str(slot), "IMPORTING", source)
+        must(at, "CLUSTER", "SETSLOT", str(slot), "MIGRATING", target)
+        while keys := at.cli("CLUSTER", "GETKEYSINSLOT", str(slot), "100").split():
+            must(at, "MIGRATE", "127.0.0.1", str(to.port), "", "0", "5000", "KEYS", *keys)
         for node in (to, at):
-            node.cli("CLUSTER", "SETSLOT", str(slot), "NODE", target)
+            must(node, "CLUSTER", "SETSLOT", str(slot), "NODE", target)
         return at

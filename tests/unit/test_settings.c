@@ -345,6 +345,9 @@ test_settings_each_fault_says_what_to_do(void **state)
 	    {"[feed]\nredis = redis-cluster://h\nstream = {a}1 {a}2 b",
 		"settings:3: stream: in a cluster they must all be in one slot, by the "
 		"same {tag} in their names"},
+	    {"[feed]\nsource = pubsub\nsharded = yes",
+		"settings:3: sharded: there is sharded pub/sub in a cluster alone: "
+		"write source = pubsub and redis = redis-cluster://..."},
 	    {"[feed]\nredis_ca = x", "settings:2: redis_ca: write an absolute path"},
 	    {"[ring]\nsize = 65M", "settings:2: size: the ring's size must be a power "
 				   "of two, like 32M or 64M"},

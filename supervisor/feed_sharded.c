@@ -1,0 +1,601 @@
+/*
+ * feed_sharded.c - sharded pub/sub of a Redis cluster; see feed.h.
+ *
+ * A channel lies in a slot, and is subscribed and published at the slot's owner. So
+ * there are two links to each master (a shard), and the target's map says which is
+ * whose. When a slot moves, its old owner says that he no longer serves its channels
+ * (sunsubscribe), or refuses by MOVED: those channels are subscribed anew where the map
+ * then says, and have a gap, as have those of a shard whose link was lost.
+ *
+ * Source   Redis: SSUBSCRIBE, SUNSUBSCRIBE, SPUBLISH; redis.io, "Sharded Pub/Sub"
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/journal.h"
+#include "shm/directory.h"
+#include "supervisor/feed_state.h"
+#include "supervisor/redis_commands.h"
+#include "supervisor/redis_link.h"
+#include "supervisor/supervisor.h"
+
+#define ASKED_MAX 4096               /* channels that a node has not answered yet */
+#define SUBSCRIBE_QUEUE (256u << 10) /* bytes: no further SSUBSCRIBE meanwhile */
+#define REPLY_MARGIN (64u << 10)
+
+/* A SSUBSCRIBE or SUNSUBSCRIBE, each of one channel: a node answers in turn. */
+struct asked {
+	uint32_t channel, gen;
+	bool unsubscribe;
+};
+
+struct sharded;
+
+struct shard {
+	struct sharded *all;
+	struct redis_address address;
+	struct redis_link *sub;
+	struct redis_commands commands;
+	struct fifo todo;  /* uint32_t: channels to be subscribed */
+	struct fifo asked; /* struct asked: not answered yet */
+};
+
+/* Of a channel of the registry. */
+struct place {
+	struct shard *shard; /* where it is subscribed, or NULL */
+	uint32_t gen;        /* rises when it is dropped */
+};
+
+struct sharded {
+	struct feed feed;
+	struct feed_state state;
+	struct redis_target *target;
+	char *prefix;
+	size_t prefix_len;
+	char *name; /* one with its prefix */
+
+	struct shard *shards[REDIS_NODES_MAX];
+	unsigned nshards;
+	struct place *places; /* by channel */
+	uint32_t nplaces;
+	bool map_came; /* to be applied */
+	bool retry;    /* somebody knew better than the map */
+	struct log_limit reply_limit, long_limit;
+};
+
+/* ---- channels and their places ---- */
+
+static struct place *
+place_of(struct sharded *s, uint32_t channel)
+{
+	if (channel >= s->nplaces) {
+		uint32_t n = channel < 512 ? 1024 : 2 * channel;
+		struct place *places = reallocarray(s->places, n, sizeof(*places));
+
+		if (places == NULL)
+			return NULL;
+		memset(places + s->nplaces, 0, (n - s->nplaces) * sizeof(*places));
+		s->places = places;
+		s->nplaces = n;
+	}
+	return &s->places[channel];
+}
+
+/* The name as Redis knows it, in s->name; returns its length. */
+static size_t
+redis_name(struct sharded *s, const char *name, size_t len)
+{
+	memcpy(s->name, s->prefix, s->prefix_len);
+	memcpy(s->name + s->prefix_len, name, len);
+	return s->prefix_len + len;
+}
+
+static size_t
+channel_name(struct sharded *s, uint32_t channel)
+{
+	size_t len;
+	const char *name = registry_name(s->feed.env.registry, channel, &len);
+
+	return redis_name(s, name, len);
+}
+
+static struct shard *
+shard_at(const struct sharded *s, const struct redis_address *address)
+{
+	for (unsigned i = 0; i < s->nshards; i++)
+		if (redis_address_is(&s->shards[i]->address, address))
+			return s->shards[i];
+	return NULL;
+}
+
+/* Where the name in s->name belongs, or NULL. */
+static struct shard *
+owner_of(const struct sharded *s, size_t len)
+{
+	const struct redis_cluster *map = redis_target_map(s->target);
+	unsigned owner = map->owner[redis_slot(s->name, len)];
+
+	return owner > 0 ? shard_at(s, &map->node[owner - 1]) : NULL;
+}
+
+/* It is subscribed no longer where it was. */
+static void
+place_lost(struct sharded *s, uint32_t channel)
+{
+	s->places[channel].shard = NULL;
+	registry_lost_channel(s->feed.env.registry, channel);
+}
+
+/* See that it is subscribed where the map says. */
+static void
+place_seek(struct sharded *s, uint32_t channel)
+{
+	struct place *place = place_of(s, channel);
+	struct shard *shard = owner_of(s, channel_name(s, channel));
+
+	if (place == NULL) {
+		registry_confirmed(s->feed.env.registry, channel, -ENOMEM);
+		return;
+	}
+	if (place->shard != NULL && place->shard != shard)
+		place_lost(s, channel);
+	if (place->shard == NULL && shard != NULL && redis_link_up(shard->sub) &&
+	    fifo_push(&shard->todo, &channel) < 0)
+		registry_confirmed(s->feed.env.registry, channel, -ENOMEM);
+}
+
+static void
+place_seek_all(struct sharded *s)
+{
+	uint32_t cursor = 0, channel;
+
+	while (registry_next_wanted(s->feed.env.registry, &cursor, &channel))
+		place_seek(s, channel);
+}
+
+/* ---- up and down ---- */
+
+static void
+link_up(struct sharded *s)
+{
+	for (unsigned i = 0; i < s->nshards; i++)
+		if (!redis_link_up(s->shards[i]->sub) ||
+		    !redis_commands_up(&s->shards[i]->commands))
+			return;
+	if (s->nshards > 0 && !s->state.up)
+		feed_state_up(&s->state);
+}
+
+static void
+shard_forget(struct shard *shard)
+{
+	struct sharded *s = shard->all;
+
+	fifo_clear(&shard->todo);
+	fifo_clear(&shard->asked);
+	for (uint32_t i = 0; i < s->nplaces; i++)
+		if (s->places[i].shard == shard)
+			place_lost(s, i);
+}
+
+static void
+on_sub_up(void *owner)
+{
+	struct shard *shard = owner;
+
+	place_seek_all(shard->all);
+	link_up(shard->all);
+}
+
+static void
+on_sub_down(void *owner, const char *why)
+{
+	struct shard *shard = owner;
+
+	shard_forget(shard);
+	feed_state_down(&shard->all->state, why);
+}
+
+static void
+on_commands_up(void *owner)
+{
+	link_up(((struct shard *)owner)->all);
+}
+
+static void
+on_commands_down(void *owner, const char *why)
+{
+	feed_state_down(&((struct shard *)owner)->all->state, why);
+}
+
+/* ---- subscribing ---- */
+
+static bool
+send_one(struct shard *shard, const char *command, const struct asked *a)
+{
+	struct sharded *s = shard->all;
+	const char *argv[2] = {command, s->name};
+	size_t lens[2] = {strlen(command), channel_name(s, a->channel)};
+
+	if (fifo_push(&shard->asked, a) < 0)
+		return false;
+	if (redis_link_command(shard->sub, 2, argv, lens) == 0)
+		return true;
+	fifo_unpush(&shard->asked);
+	return false;
+}
+
+/* Ask for the next channel that still belongs here. Returns false without one. */
+static bool
+subscribe_one(struct shard *shard)
+{
+	struct sharded *s = shard->all;
+	struct registry *reg = s->feed.env.registry;
+	struct asked a = {.unsubscribe = false};
+
+	while (fifo_pop(&shard->todo, &a.channel)) {
+		if (!registry_wanted(reg, a.channel) ||
+		    s->places[a.channel].shard != NULL ||
+		    owner_of(s, channel_name(s, a.channel)) != shard)
+			continue;
+		a.gen = s->places[a.channel].gen;
+		if (!send_one(shard, "SSUBSCRIBE", &a))
+			registry_confirmed(reg, a.channel, -ENOMEM);
+		return true;
+	}
+	return false;
+}
+
+static void
+on_sharded_want(struct feed *f, uint32_t channel)
+{
+	place_seek(container_of(f, struct sharded, feed), channel);
+}
+
+static void
+on_sharded_drop(struct feed *f, uint32_t channel)
+{
+	struct sharded *s = container_of(f, struct sharded, feed);
+	struct shard *shard = owner_of(s, channel_name(s, channel));
+	struct asked a = {.channel = channel, .unsubscribe = true};
+	struct place *place = place_of(s, channel);
+
+	if (place != NULL) {
+		shard = place->shard != NULL ? place->shard : shard;
+		place->shard = NULL;
+		place->gen++;
+	}
+	/* Also what is asked for just now. Without memory the node goes on to send what
+	 * nobody wants: it is ignored. */
+	if (shard != NULL && redis_link_up(shard->sub) &&
+	    !send_one(shard, "SUNSUBSCRIBE", &a))
+		log_warning(-ENOMEM, "feed: a channel stays subscribed at Redis");
+}
+
+static void
+on_subscribed(struct shard *shard)
+{
+	struct sharded *s = shard->all;
+	struct asked a;
+
+	if (!fifo_pop(&shard->asked, &a) || a.unsubscribe ||
+	    s->places[a.channel].gen != a.gen ||
+	    !registry_wanted(s->feed.env.registry, a.channel))
+		return;
+	s->places[a.channel].shard = shard;
+	registry_confirmed(s->feed.env.registry, a.channel, 0);
+}
+
+/* Whether the node answers to a SUNSUBSCRIBE of ours; else it has lost the slot. */
+static void
+on_unsubscribed(struct shard *shard, uint32_t channel)
+{
+	struct sharded *s = shard->all;
+	struct asked a;
+
+	if (shard->asked.len > 0) {
+		a = *(const struct asked *)fifo_at(&shard->asked, 0);
+		if (a.unsubscribe && (channel == UINT32_MAX || a.channel == channel)) {
+			(void)fifo_pop(&shard->asked, &a);
+			return;
+		}
+	}
+	if (channel == UINT32_MAX || channel >= s->nplaces ||
+	    s->places[channel].shard != shard)
+		return;
+	place_lost(s, channel);
+	s->retry = true;
+	redis_target_ask(s->target);
+}
+
+/* A node that is not, or not now, the slot's owner: the map will tell who is. */
+static bool
+is_elsewhere(const redisReply *r)
+{
+	return strncmp(r->str, "MOVED ", 6) == 0 || strncmp(r->str, "ASK ", 4) == 0 ||
+	       strncmp(r->str, "CLUSTERDOWN", 11) == 0 ||
+	       strncmp(r->str, "TRYAGAIN", 8) == 0;
+}
+
+static void
+on_sub_error(struct shard *shard, const redisReply *r)
+{
+	struct sharded *s = shard->all;
+	char quoted[160];
+	unsigned long missed;
+	struct asked a;
+
+	if (!fifo_pop(&shard->asked, &a) || a.unsubscribe)
+		return;
+	if (is_elsewhere(r)) {
+		s->retry = true;
+		redis_target_ask(s->target);
+		return;
+	}
+	if (log_allowed(&s->reply_limit, supervisor_now_ms(), &missed))
+		log_warning(0, "feed: Redis refuses a subscription: %s",
+		    log_quote(r->str, r->len, quoted, sizeof(quoted)));
+	if (s->places[a.channel].gen == a.gen)
+		registry_confirmed(s->feed.env.registry, a.channel,
+		    strncmp(r->str, "NOPERM", 6) == 0 ? -EACCES : -EIO);
+}
+
+/* ---- messages ---- */
+
+/* Returns false when there is no room. */
+static bool
+on_message(struct sharded *s, uint32_t channel, const redisReply *data)
+{
+	unsigned long missed;
+	int r;
+
+	if (channel == UINT32_MAX || data->str == NULL ||
+	    !registry_live(s->feed.env.registry, channel))
+		return true; /* it was dropped a moment ago */
+	r = publisher_message(s->feed.env.publisher, channel, data->str, data->len);
+	if (r == -EMSGSIZE && log_allowed(&s->long_limit, supervisor_now_ms(), &missed))
+		log_warning(0,
+		    "feed: a message of %zu bytes is too long for the ring and is lost "
+		    "(%lu more since the last such line); raise ring.size to send such",
+		    data->len, missed);
+	return r != -ENOBUFS;
+}
+
+static bool
+on_sub_reply(void *owner, const redisReply *r)
+{
+	struct shard *shard = owner;
+	struct sharded *s = shard->all;
+	const redisReply *name;
+	uint32_t channel = UINT32_MAX;
+	const char *kind;
+
+	if (r->type == REDIS_REPLY_ERROR) {
+		on_sub_error(shard, r);
+		return true;
+	}
+	if (r->elements < 3 || r->element[0]->str == NULL)
+		return true;
+	kind = r->element[0]->str;
+	name = r->element[1];
+	if (name->str != NULL && name->len > s->prefix_len)
+		channel = registry_find(s->feed.env.registry, name->str + s->prefix_len,
+		    name->len - s->prefix_len);
+	if (strcmp(kind, "smessage") == 0)
+		return on_message(s, channel, r->element[2]);
+	if (strcmp(kind, "ssubscribe") == 0)
+		on_subscribed(shard);
+	else if (strcmp(kind, "sunsubscribe") == 0)
+		on_unsubscribed(shard, channel);
+	return true;
+}
+
+static int
+on_sharded_publish(struct feed *f, const char *name, size_t name_len, const void *data,
+    size_t len, const struct receipt *receipt)
+{
+	struct sharded *s = container_of(f, struct sharded, feed);
+	const char *argv[3] = {"SPUBLISH", s->name, data};
+	size_t lens[3] = {8, redis_name(s, name, name_len), len};
+	struct shard *shard = owner_of(s, lens[1]);
+
+	if (shard == NULL)
+		return -ENOTCONN;
+	if (len > ring_frame_max(f->env.publisher->ring) - CHANNEL_NAME_MAX)
+		return -EMSGSIZE; /* Redis would take it, and we then could not */
+	return redis_commands_put(&shard->commands, 3, argv, lens, receipt);
+}
+
+/* ---- shards ---- */
+
+static void
+shard_free(struct shard *shard)
+{
+	redis_link_free(shard->sub);
+	redis_commands_done(&shard->commands);
+	shard_forget(shard);
+	free(shard);
+}
+
+static int
+shard_new(struct sharded *s, const struct redis_address *address)
+{
+	struct shard *shard = calloc(1, sizeof(*shard));
+	struct redis_link_config sub = {
+	    .loop = s->feed.env.loop,
+	    .target = s->target,
+	    .wish = {.kind = WISH_NODE, .node = *address},
+	    .subscriber = true,
+	    .reply_max = 4 * ring_frame_max(s->feed.env.publisher->ring) + REPLY_MARGIN,
+	    .probe_ms = s->feed.env.settings->probe_interval_ms,
+	    .on_up = on_sub_up,
+	    .on_down = on_sub_down,
+	    .on_reply = on_sub_reply,
+	    .owner = shard,
+	};
+	int r;
+
+	if (shard == NULL)
+		return -ENOMEM;
+	shard->all = s;
+	shard->address = *address;
+	shard->todo.item = sizeof(uint32_t);
+	shard->asked.item = sizeof(struct asked);
+	r = redis_link_new(&sub, &shard->sub);
+	if (r == 0)
+		r = redis_commands_init(&shard->commands, &s->feed.env, s->target,
+		    &sub.wish, on_commands_up, on_commands_down, NULL, shard);
+	if (r < 0) {
+		shard_free(shard);
+		return r;
+	}
+	s->shards[s->nshards++] = shard;
+	return 0;
+}
+
+static bool
+map_has(const struct redis_cluster *map, const struct redis_address *address)
+{
+	for (unsigned i = 0; i < map->nnodes; i++)
+		if (redis_address_is(&map->node[i], address))
+			return true;
+	return false;
+}
+
+/* One shard for each master, and each channel where it belongs now. */
+static void
+apply_map(struct sharded *s)
+{
+	const struct redis_cluster *map = redis_target_map(s->target);
+	unsigned n = 0;
+	int r = 0;
+
+	for (unsigned i = 0; i < s->nshards; i++) {
+		if (map_has(map, &s->shards[i]->address))
+			s->shards[n++] = s->shards[i];
+		else
+			shard_free(s->shards[i]);
+	}
+	s->nshards = n;
+	for (unsigned i = 0; i < map->nnodes && r == 0; i++)
+		if (shard_at(s, &map->node[i]) == NULL)
+			r = shard_new(s, &map->node[i]);
+	if (r < 0)
+		log_error(r, "feed: cannot connect to all nodes of the cluster");
+	s->retry = false;
+	place_seek_all(s);
+	link_up(s);
+}
+
+static void
+on_map(void *owner, bool changed)
+{
+	struct sharded *s = owner;
+
+	s->map_came = s->map_came || changed || s->retry;
+}
+
+static void
+on_sharded_flush(struct feed *f)
+{
+	struct sharded *s = container_of(f, struct sharded, feed);
+
+	if (s->map_came) {
+		s->map_came = false;
+		apply_map(s);
+	}
+	for (unsigned i = 0; i < s->nshards; i++) {
+		struct shard *shard = s->shards[i];
+
+		while (redis_link_up(shard->sub) && shard->asked.len < ASKED_MAX &&
+		       redis_link_queued(shard->sub) < SUBSCRIBE_QUEUE &&
+		       subscribe_one(shard))
+			;
+		redis_link_flush(shard->sub);
+		redis_commands_flush(&shard->commands);
+	}
+}
+
+/* ---- life ---- */
+
+static void
+on_sharded_resume(struct feed *f)
+{
+	struct sharded *s = container_of(f, struct sharded, feed);
+
+	for (unsigned i = 0; i < s->nshards; i++)
+		redis_link_resume(s->shards[i]->sub);
+}
+
+/* The slowest shard's lag, and the state of a breaker that is not closed. */
+static void
+on_sharded_status(const struct feed *f, struct feed_status *ret)
+{
+	const struct sharded *s = container_of(f, struct sharded, feed);
+	uint32_t lag_ms = 0;
+
+	for (unsigned i = 0; i < s->nshards; i++)
+		if (redis_link_lag_ms(s->shards[i]->sub) > lag_ms)
+			lag_ms = redis_link_lag_ms(s->shards[i]->sub);
+	feed_state_look(&s->state, lag_ms, ret);
+	ret->breaker = breaker_state_name(BREAKER_CLOSED);
+	for (unsigned i = 0; i < s->nshards; i++)
+		if (i == 0 || s->shards[i]->commands.breaker.state != BREAKER_CLOSED)
+			redis_commands_look(&s->shards[i]->commands, ret);
+}
+
+static void
+on_sharded_free(struct feed *f)
+{
+	struct sharded *s = container_of(f, struct sharded, feed);
+
+	while (s->nshards > 0)
+		shard_free(s->shards[--s->nshards]);
+	redis_target_free(s->target);
+	free(s->places);
+	free(s->name);
+	free(s->prefix);
+	free(s);
+}
+
+static const struct feed_ops sharded_ops = {
+    .want = on_sharded_want,
+    .drop = on_sharded_drop,
+    .publish = on_sharded_publish,
+    .flush = on_sharded_flush,
+    .resume = on_sharded_resume,
+    .status = on_sharded_status,
+    .free = on_sharded_free,
+    .complete = false,
+};
+
+int
+feed_sharded_new(const struct feed_env *env, struct feed **ret_feed)
+{
+	struct sharded *s = calloc(1, sizeof(*s));
+	int r = -ENOMEM;
+
+	if (s == NULL)
+		return r;
+	s->feed.ops = &sharded_ops;
+	s->feed.env = *env;
+	s->prefix = strdup(env->settings->prefix);
+	if (s->prefix == NULL)
+		goto fail;
+	s->prefix_len = strlen(s->prefix);
+	s->name = malloc(s->prefix_len + CHANNEL_NAME_MAX);
+	if (s->name == NULL)
+		goto fail;
+	r = redis_target_new(env->loop, env->settings, &s->target);
+	if (r < 0)
+		goto fail;
+	feed_state_init(
+	    &s->state, &s->feed.env, "pubsub", redis_target_where(s->target));
+	redis_target_watch(s->target, on_map, s);
+	*ret_feed = &s->feed;
+	return 0;
+fail:
+	on_sharded_free(&s->feed);
+	return r;
+}
