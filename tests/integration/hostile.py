@@ -159,12 +159,13 @@ def churn(port, count, seed):
         visit(port, i % 8, chance)
 
 
-def pss(pids):
-    """Bytes of memory that these processes have for themselves, shares included."""
+def private_memory(pids):
+    """Bytes that these processes have for themselves. What they share is not in it: the
+    rings take memory as they are first written, up to their size."""
     total = 0
     for pid in pids:
         with open("/proc/%d/smaps_rollup" % pid) as f:
-            total += sum(int(line.split()[1]) for line in f if line.startswith("Pss:"))
+            total += sum(int(line.split()[1]) for line in f if line.startswith("Pss_Anon:"))
     return total * 1024
 
 

@@ -10,7 +10,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import BIN, SANITIZED, Case, fds_of, wait_until
-from hostile import Slowloris, churn, may_look_into, more_descriptors, pss
+from hostile import Slowloris, churn, may_look_into, more_descriptors, private_memory
 
 
 class HalfOpen(Case):
@@ -52,14 +52,14 @@ class HalfOpen(Case):
 
 class Churn(Case):
     COUNT = 4000
-    GROWN_MAX = 1 << 20  # what malloc keeps, over all processes
+    GROWN_MAX = 256 << 10  # what malloc keeps, over all processes
 
     def look(self, d):
         """Memory, descriptors and arena once all have left."""
         wait_until("all are gone", lambda: d.counter("connections") == 0)
         beats = [w["arena_bytes"] for w in d.workers()]
         pids = [d.pid] + [p for w in d.workers() for p in (w["keeper_pid"], w["pid"])]
-        return fds_of(d), beats, pss(pids) if may_look_into(pids) else 0
+        return fds_of(d), beats, private_memory(pids) if may_look_into(pids) else 0
 
     def test_connects_and_closes_leave_nothing(self):
         d = self.daemon()
@@ -73,7 +73,7 @@ class Churn(Case):
         wait_until("the arena is as it was", lambda: self.look(d)[1] == arena)
         self.fds_are_back(d, fds)
         now = self.look(d)[2]
-        print("PSS %d KiB, then %d KiB" % (memory >> 10, now >> 10))
+        print("private memory: %d KiB, then %d KiB" % (memory >> 10, now >> 10))
         if not SANITIZED:
             self.assertLess(now - memory, self.GROWN_MAX)
         self.assertEqual({w["pid"] for w in d.workers()}, pids, "no one died of it")
