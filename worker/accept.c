@@ -215,7 +215,7 @@ begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage
 	enum refusal why = look_for_room(w);
 	uint8_t marks = marks_of(w, listener);
 	struct client_peer peer = peer_of(ss);
-	uint32_t tx;
+	uint32_t tx = 0;
 	int r;
 
 	page_add(w->page, PAGE_accepted, 1);
