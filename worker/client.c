@@ -431,11 +431,12 @@ clients_new(struct worker *w, struct clients **ret)
 	c->io = lazy_alloc(nslots * sizeof(*c->io));
 	c->dead = lazy_alloc(nslots * sizeof(*c->dead));
 	c->free_words = calloc(bitset_words(nslots), sizeof(uint64_t));
+	if (c->free_words != NULL) /* clients_free() looks into it */
+		bitset_init(&c->free, nslots, c->free_words);
 	if (c->io == NULL || c->dead == NULL || c->free_words == NULL) {
 		clients_free(w, c);
 		return -ENOMEM;
 	}
-	bitset_init(&c->free, nslots, c->free_words);
 	for (uint32_t i = 0; i < nslots; i++)
 		bitset_add(&c->free, i);
 	ev_prepare_init(&c->reap, on_reap);

@@ -293,7 +293,8 @@ static void
 send_apart(struct worker *w, struct gather *g, uint32_t slot)
 {
 	const struct slot *s = worker_slot(w, slot);
-	uint64_t from = w->done;
+	/* One that was adopted may have had some of these records from a predecessor. */
+	uint64_t from = out_cursor(w, slot);
 
 	while (
 	    from < g->end && slot_state(s) == SLOT_OPEN && !(s->flags & SLOT_LAGGING)) {
@@ -306,9 +307,14 @@ static void
 send_due(struct worker *w, struct gather *g, struct due *d)
 {
 	const struct slot *s = worker_slot(w, d->slot);
-	bool whole = join_all(w, g, d);
+	bool whole;
 	ssize_t n;
 
+	if (s->marks & SLOT_UNCOUNTED) { /* which out.c marks around each send */
+		send_apart(w, g, d->slot);
+		return;
+	}
+	whole = join_all(w, g, d);
 	if (!whole && g->nqueued + g->copied > 0) { /* with all the room there is */
 		flush(w, g);
 		whole = join_all(w, g, d);
