@@ -136,6 +136,7 @@ class Tokens(Case):
         await self.check_gone(crowd, 4401, ("a1", "alice"))
         self.assertEqual(d.ctl("status")["revocations"], 2)
         self.assertEqual(list(crowd), [(None, None)])
+        await crowd[None, None].close()
 
     def test_expel_by_token_closes_those_and_no_others(self):
         d = self.daemon(self.auth)
@@ -192,6 +193,8 @@ class Tokens(Case):
             there = await self.crowd(b)
             self.assertEqual(a.ctl("revoke", user="alice"), {"closed": 0, "told": True})
             await self.check_gone(there, 4403, ("alice", "a1"), ("alice", "a2"))
+            for c in there.values():
+                await c.close()
 
         run(go())
 
