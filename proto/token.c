@@ -351,9 +351,8 @@ token_result_text(enum token_result r)
 	    [TOKEN_TOO_LONG] = "the token is too long: put less into it",
 	    [TOKEN_MALFORMED] =
 		"this is no token: a signed JWT in compact form is needed",
-	    [TOKEN_UNSUPPORTED] = "the token's algorithm or a critical header is not "
-				  "supported: sign with "
-				  "HS256, EdDSA, ES256 or RS256",
+	    [TOKEN_UNSUPPORTED] =
+		"an algorithm or header of the token is not supported",
 	    [TOKEN_NO_KEY] =
 		"the server has no key for the token's algorithm and key id",
 	    [TOKEN_BAD_SIGNATURE] = "the token's signature is wrong",
