@@ -184,7 +184,7 @@ join(struct gather *g, struct due *d, const void *frame, size_t len, bool built)
 	if (d->base == NULL && !built) {
 		d->base = frame;
 	} else if (built || copied || d->base + d->len != frame) {
-		size_t move = copied ? 0 : d->len;
+		size_t move = copied || d->base == NULL ? 0 : d->len;
 
 		if (d->len + len > COPY_ONE || g->copied + move + len > COPY_LEN)
 			return false;

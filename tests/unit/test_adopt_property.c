@@ -6,23 +6,12 @@
  *
  * The seed is printed; WSCAST_SEED=n runs it again, WSCAST_KILLS=n as many times.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,17 +19,9 @@
 #include "proto/deflate.h"
 #include "proto/dialect.h"
 #include "proto/frame.h"
-#include "shm/directory.h"
-#include "worker/adopt.h"
-#include "worker/channels.h"
-#include "worker/client.h"
-#include "worker/fanout.h"
-#include "worker/limits.h"
+#include "tests/unit/scene.h"
 #include "worker/out.h"
-#include "worker/side.h"
-#include "worker/timers.h"
 #include "worker/uring.h"
-#include "worker/worker.h"
 
 #define CONNECTIONS 12
 #define CHANNELS 3
@@ -96,12 +77,7 @@ serve_until_killed(struct scene *sc)
 	page_look(w.page, &now);
 	w.done = now.done;
 	w.tick = 1000;
-	w.loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
-	ev_set_userdata(w.loop, &w);
-	if (side_new(&w, &w.side) < 0 || channels_new(&w, &w.channels) < 0 ||
-	    fanout_new(&w, &w.fanout) < 0 || limits_new(&w, &w.limits) < 0 ||
-	    timers_new(&w, &w.timers) < 0 || clients_new(&w, &w.clients) < 0 ||
-	    adopt_all(&w) < 0)
+	if (!scene_parts(&w))
 		_exit(1);
 	/* One that sends one by one may succeed one that does not, and the other way.
 	 */
@@ -126,44 +102,6 @@ serve_until_killed(struct scene *sc)
 
 /* ---- the scene ---- */
 
-static void
-connect_pair(int *ret_server, int *ret_client)
-{
-	struct sockaddr_in sa = {.sin_family = AF_INET};
-	socklen_t len = sizeof(sa);
-	int l = socket(AF_INET, SOCK_STREAM, 0), small = 4096;
-
-	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	assert_int_equal(bind(l, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	assert_int_equal(listen(l, 1), 0);
-	assert_int_equal(getsockname(l, (struct sockaddr *)&sa, &len), 0);
-	*ret_client = socket(AF_INET, SOCK_STREAM, 0);
-	(void)setsockopt(*ret_client, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-	assert_int_equal(connect(*ret_client, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	*ret_server = accept4(l, NULL, NULL, SOCK_NONBLOCK);
-	assert_true(*ret_server >= 0);
-	(void)setsockopt(*ret_server, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
-	assert_int_equal(fcntl(*ret_client, F_SETFL, O_NONBLOCK), 0);
-	(void)close(l);
-}
-
-/* A channel as a predecessor would have left it: live, named "c0"... */
-static void
-make_channel(struct scene *sc, struct arena *a, uint32_t idx)
-{
-	struct channel *c = &sc->table.channels[idx];
-	char name[8];
-
-	(void)snprintf(name, sizeof(name), "c%u", idx);
-	c->name = arena_alloc(a, 2);
-	memcpy(arena_at(a, c->name), name, 2);
-	c->name_len = 2;
-	c->directory = idx;
-	c->gen = 1;
-	atomic_store(&c->state, CHANNEL_LIVE);
-	directory_set(ring_directory(sc->ring), idx, name, 2, 0);
-}
-
 /* The protocols, deflated for each second pair of connections. */
 static enum dialect
 dialect_of(uint32_t idx)
@@ -180,7 +118,7 @@ make_connection(struct scene *sc, struct arena *a, uint32_t idx)
 	struct slot *s = &sc->table.slots[idx];
 	struct sub *sub = &s->sub0;
 
-	connect_pair(&s->fd, &sc->peer[idx].fd);
+	scene_connect(&s->fd, &sc->peer[idx].fd);
 	s->proto = idx % 2 == 0 ? PROTO_RAW : PROTO_V1;
 	s->dialect = dialect_of(idx);
 	s->nsubs = (uint16_t)(1 + idx % CHANNELS);
@@ -215,7 +153,7 @@ scene_open(struct scene *sc)
 	ring_set_worker(sc->ring, 0, sc->page);
 	assert_int_equal(arena_new(sc->table.arena, 1 << 20, &a), 0);
 	for (uint32_t i = 0; i < CHANNELS; i++)
-		make_channel(sc, a, i);
+		scene_channel(&sc->table, sc->ring, a, i);
 	for (uint32_t i = 0; i < CONNECTIONS; i++)
 		make_connection(sc, a, i);
 	atomic_store(&sc->table.header->channels_used, CHANNELS);

@@ -3,37 +3,18 @@
  * which 32 bits come round, the ring lapping it, gaps, refusals, a death behind its
  * last word. Random deaths are test_adopt_property.c's.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "proto/dialect.h"
 #include "proto/uplink.h"
-#include "shm/directory.h"
-#include "worker/adopt.h"
-#include "worker/channels.h"
-#include "worker/client.h"
-#include "worker/fanout.h"
-#include "worker/limits.h"
+#include "tests/unit/scene.h"
 #include "worker/out.h"
 #include "worker/requests.h"
-#include "worker/side.h"
-#include "worker/timers.h"
-#include "worker/worker.h"
 
 #define INDEX_LEN 4096
 #define ARENA_LEN (1u << 20)
@@ -51,47 +32,11 @@ struct fixture {
 };
 
 static void
-connect_pair(int *ret_server, int *ret_client)
-{
-	struct sockaddr_in sa = {.sin_family = AF_INET};
-	socklen_t len = sizeof(sa);
-	int l = socket(AF_INET, SOCK_STREAM, 0), small = 4096;
-
-	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	assert_int_equal(bind(l, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	assert_int_equal(listen(l, 1), 0);
-	assert_int_equal(getsockname(l, (struct sockaddr *)&sa, &len), 0);
-	*ret_client = socket(AF_INET, SOCK_STREAM, 0);
-	(void)setsockopt(*ret_client, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-	assert_int_equal(connect(*ret_client, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	*ret_server = accept4(l, NULL, NULL, SOCK_NONBLOCK);
-	assert_true(*ret_server >= 0);
-	(void)setsockopt(*ret_server, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
-	assert_int_equal(fcntl(*ret_client, F_SETFL, O_NONBLOCK), 0);
-	(void)close(l);
-}
-
-static void
-make_channel(struct fixture *f, struct arena *a, uint32_t idx)
-{
-	struct channel *c = &f->w.table.channels[idx];
-	char name[2] = {'c', (char)('0' + idx)};
-
-	c->name = arena_alloc(a, 2);
-	memcpy(arena_at(a, c->name), name, 2);
-	c->name_len = 2;
-	c->directory = idx;
-	c->gen = 1;
-	atomic_store(&c->state, CHANNEL_LIVE);
-	directory_set(ring_directory(f->ring), idx, name, 2, 0);
-}
-
-static void
 make_connection(struct fixture *f)
 {
 	struct slot *s = worker_slot(&f->w, 0);
 
-	connect_pair(&s->fd, &f->peer);
+	scene_connect(&s->fd, &f->peer);
 	s->proto = PROTO_RAW;
 	s->dialect = DIALECT_RAW;
 	s->nsubs = 1;
@@ -123,7 +68,7 @@ make(struct fixture *f, const char *settings)
 	assert_int_equal(ring_open(f->ring_fd, false, &w->ring), 0);
 	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &a), 0);
 	for (uint32_t i = 0; i < 2; i++)
-		make_channel(f, a, i);
+		scene_channel(&w->table, f->ring, a, i);
 	make_connection(f);
 	atomic_store(&w->table.header->channels_used, 2);
 	atomic_store(&w->table.header->slots_used, 1);
@@ -136,15 +81,7 @@ adopt(struct fixture *f)
 	struct worker *w = &f->w;
 
 	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &w->arena), 0);
-	w->loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
-	ev_set_userdata(w->loop, w);
-	assert_int_equal(side_new(w, &w->side), 0);
-	assert_int_equal(channels_new(w, &w->channels), 0);
-	assert_int_equal(fanout_new(w, &w->fanout), 0);
-	assert_int_equal(limits_new(w, &w->limits), 0);
-	assert_int_equal(timers_new(w, &w->timers), 0);
-	assert_int_equal(clients_new(w, &w->clients), 0);
-	assert_int_equal(adopt_all(w), 0);
+	assert_true(scene_parts(w));
 }
 
 static void

@@ -1,21 +1,7 @@
 // ws: one process per core, a subscriber to Redis in each, and a loop over the clients
 // of a channel, as the examples of the package have it.
 "use strict";
-const cluster = require("cluster");
-const os = require("os");
-
-if (cluster.isPrimary) {
-	os.cpus().forEach(() => cluster.fork());
-	cluster.on("exit", () => process.exit(1));
-	process.on("SIGTERM", () => process.exit(0));
-} else {
-	serve().catch((e) => {
-		console.error(e);
-		process.exit(1);
-	});
-}
-
-async function serve() {
+require("./cluster")(async () => {
 	const { WebSocketServer } = require("ws");
 	const redis = require("redis").createClient({ url: `redis://${process.env.REDIS}` });
 	const channels = new Map();
@@ -40,4 +26,4 @@ async function serve() {
 		client.on("error", () => {});
 		client.on("close", () => names.forEach((n) => channels.get(n).delete(client)));
 	});
-}
+});
