@@ -1,5 +1,6 @@
 /* commands.c - what wsctl may ask; see ctlsock.h and proto/control.h */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,60 @@ run_workers(struct ctl_client *c)
 	say_ok(c, report_workers(c->sock->s));
 }
 
+/* A list is sent as it is made: one line, whose pieces come turn by turn. */
+static void
+list_begin(struct ctl_client *c, enum report_kind kind, const char *name, size_t len,
+    size_t limit)
+{
+	static const char *const heads[] = {
+	    "{\"ok\":{\"clients\":[", "{\"ok\":{\"channels\":["};
+
+	if (report_list_begin(c->sock->s, kind, name, len, limit, &c->list) < 0) {
+		say_error(c, CONTROL_INTERNAL, "out of memory");
+		return;
+	}
+	c->comma = false;
+	c->waits = CTL_WAITS_LIST;
+	client_put(c, heads[kind], strlen(heads[kind]));
+}
+
+static void
+list_end(struct ctl_client *c)
+{
+	char tail[48];
+	int len = snprintf(tail, sizeof(tail), "],\"total\":%llu}}\n",
+	    (unsigned long long)c->list.total);
+
+	report_list_done(&c->list);
+	command_finish(c);
+	client_put(c, tail, (size_t)len);
+}
+
+static void
+list_turn(struct ctl_client *c)
+{
+	bool over;
+	json_t *slice = report_list_next(c->sock->s, &c->list, &over);
+	json_t *object;
+	size_t i;
+
+	if (slice == NULL)
+		client_put(c, NULL, 0); /* no memory: it is let go */
+	json_array_foreach(slice, i, object)
+	{
+		char *text = json_dumps(object, JSON_COMPACT);
+
+		if (c->comma)
+			client_put(c, ",", 1);
+		client_put(c, text, text != NULL ? strlen(text) : 0);
+		c->comma = true;
+		free(text);
+	}
+	json_decref(slice);
+	if (over)
+		list_end(c);
+}
+
 static void
 run_clients(struct ctl_client *c)
 {
@@ -71,7 +126,7 @@ run_clients(struct ctl_client *c)
 		if (name == NULL)
 			return;
 	}
-	say_ok(c, report_clients(c->sock->s, name, len, limit));
+	list_begin(c, REPORT_CLIENTS, name, len, limit);
 }
 
 static void
@@ -106,7 +161,8 @@ run_channels(struct ctl_client *c)
 		    CHANNEL_NAME_MAX);
 		return;
 	}
-	say_ok(c, report_channels(c->sock->s, json_string_value(glob), limit));
+	list_begin(c, REPORT_CHANNELS, json_string_value(glob),
+	    json_string_length(glob), limit);
 }
 
 /* ---- publish ---- */
@@ -556,12 +612,15 @@ command_turn(struct ctl_client *c)
 		reload_turn(c);
 	else if (c->waits == CTL_WAITS_EXPEL && supervisor_now_ms() > c->deadline_ms)
 		command_expel_ends(c);
+	else if (c->waits == CTL_WAITS_LIST && !c->gone)
+		list_turn(c);
 }
 
 void
 command_end(struct ctl_client *c)
 {
 	end_tails(c);
+	report_list_done(&c->list);
 	command_finish(c);
 	json_decref(c->restarted);
 	c->restarted = NULL;

@@ -14,6 +14,7 @@
 #include "proto/control.h"
 #include "supervisor/ctlsock.h"
 #include "supervisor/outbuf.h"
+#include "supervisor/report.h"
 #include "supervisor/unix_file.h"
 
 #define CTL_CLIENTS_MAX 64
@@ -28,6 +29,7 @@ enum ctl_waits {
 	CTL_WAITS_RESTART, /* for new serving processes */
 	CTL_WAITS_RELOAD,  /* for all workers to have new settings */
 	CTL_WAITS_EXPEL,   /* for workers to close connections */
+	CTL_WAITS_LIST,    /* for more of its answer, of which a part was sent */
 };
 
 struct ctl_client {
@@ -63,6 +65,10 @@ struct ctl_client {
 	uint8_t answered[RING_WORKERS_MAX / 8]; /* a bit for each worker */
 	unsigned nanswered;
 	bool told; /* other hosts were, if there are any */
+
+	/* LIST: what it shows, and whether a comma comes next */
+	struct report_list list;
+	bool comma;
 
 	ev_io read_io, write_io;
 };

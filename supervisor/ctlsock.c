@@ -161,6 +161,8 @@ client_reply(struct ctl_client *c, char *line, size_t len)
 bool
 client_has_room(const struct ctl_client *c, size_t len)
 {
+	if (c->waits == CTL_WAITS_LIST)
+		return false; /* it would come in the middle of a line */
 	/* One message may be longer than all that may wait. */
 	return c->out.len == 0 || c->out.len + len <= OUT_TAIL_MAX;
 }
@@ -480,8 +482,10 @@ client_turn(struct ctl_client *c)
 	struct ev_loop *loop = c->sock->s->loop;
 	bool hungry;
 
-	command_turn(c);
-	if (c->missed > 0 && c->out.len < OUT_PAUSE)
+	if (c->waits != CTL_WAITS_LIST ||
+	    (c->out.len <= OUT_PAUSE && !turn_is_over(c->sock)))
+		command_turn(c);
+	if (c->waits != CTL_WAITS_LIST && c->missed > 0 && c->out.len < OUT_PAUSE)
 		put_missed(c);
 	send_now(c);
 	hungry = client_run(c);
@@ -489,8 +493,9 @@ client_turn(struct ctl_client *c)
 	look_after(c);
 	if (c->ended && hungry && c->out.len == 0)
 		c->gone = true;
-	/* More requests lie here: the next turn comes when one could be answered. */
-	if (!hungry && may_run(c))
+	/* More requests lie here, or more of an answer: the next turn comes when one
+	 * could be sent. */
+	if ((!hungry && may_run(c)) || (c->waits == CTL_WAITS_LIST && !c->gone))
 		ev_io_start(loop, &c->write_io);
 	if (hungry && !c->ended && !c->gone)
 		ev_io_start(loop, &c->read_io);

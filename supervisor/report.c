@@ -1,5 +1,6 @@
 /* report.c - see report.h */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -349,41 +350,6 @@ next_slot(struct found *f, uint32_t *at)
 	return false;
 }
 
-static size_t
-limit_of(size_t limit)
-{
-	return limit == 0 || limit > REPORT_MAX ? REPORT_MAX : limit;
-}
-
-json_t *
-report_clients(
-    const struct supervisor *s, const char *channel, size_t channel_len, size_t limit)
-{
-	json_t *list = json_array();
-	uint64_t total = 0;
-
-	limit = limit_of(limit);
-	for (unsigned w = 0; w < s->nworkers; w++) {
-		struct worker_look look;
-		struct found f = {.look = &look, .worker = w};
-		uint32_t at = 0, only = 0;
-
-		workers_look(s->workers, w, &look);
-		if (look.table == NULL)
-			continue;
-		if (channel != NULL)
-			only = channel_find(&look, channel, channel_len);
-		while (only != UINT32_MAX && next_slot(&f, &at)) {
-			if (channel != NULL && !subscribed(&f, only))
-				continue;
-			if (total++ < limit)
-				(void)json_array_append_new(
-				    list, client_object(s, &f, false));
-		}
-	}
-	return json_pack("{s:o, s:o}", "clients", list, "total", integer(total));
-}
-
 json_t *
 report_client(const struct supervisor *s, uint64_t id, bool *ret_found)
 {
@@ -406,28 +372,6 @@ report_client(const struct supervisor *s, uint64_t id, bool *ret_found)
 
 /* ---- channels ---- */
 
-/* Subscribers by directory index, summed over the workers' tables: their own hint. */
-static void
-count_subscribers(const struct supervisor *s, uint32_t *counts, uint32_t len)
-{
-	for (unsigned w = 0; w < s->nworkers; w++) {
-		struct worker_look look;
-		uint32_t used;
-
-		workers_look(s->workers, w, &look);
-		if (look.table == NULL)
-			continue;
-		used = table_channels_used(look.table);
-		for (uint32_t i = 0; i < used && i < look.nchannels; i++) {
-			struct channel c;
-
-			memcpy(&c, &look.table->channels[i], sizeof(c));
-			if (c.state == CHANNEL_LIVE && c.directory < len)
-				counts[c.directory] += c.nsubs;
-		}
-	}
-}
-
 static json_t *
 channel_object(const struct supervisor *s, uint32_t idx, uint32_t subscribers)
 {
@@ -442,34 +386,123 @@ channel_object(const struct supervisor *s, uint32_t idx, uint32_t subscribers)
 	    (int)registry_live(s->registry, idx));
 }
 
-json_t *
-report_channels(const struct supervisor *s, const char *glob, size_t limit)
+/* ---- lists, in slices ---- */
+
+int
+report_list_begin(const struct supervisor *s, enum report_kind kind, const char *name,
+    size_t len, size_t limit, struct report_list *ret_list)
 {
-	uint32_t len = registry_len(s->registry);
-	uint32_t *counts = calloc((size_t)len + 1, sizeof(*counts));
+	struct report_list l = {.kind = kind,
+	    .limit = limit == 0 || limit > REPORT_MAX ? REPORT_MAX : limit,
+	    .named = name != NULL,
+	    .name_len = len};
+
+	if (name != NULL)
+		memcpy(l.name, name, len);
+	if (kind == REPORT_CHANNELS) {
+		l.ncounts = registry_len(s->registry);
+		l.counts = calloc((size_t)l.ncounts + 1, sizeof(*l.counts));
+		if (l.counts == NULL)
+			return -ENOMEM;
+	}
+	*ret_list = l;
+	return 0;
+}
+
+void
+report_list_done(struct report_list *l)
+{
+	free(l->counts);
+	l->counts = NULL;
+}
+
+/* The next worker's turn. */
+static void
+next_worker(struct report_list *l)
+{
+	l->worker++;
+	l->at = 0;
+	l->found = false;
+}
+
+/* Whether the next slot of this list's worker is to be shown; it is looked at. */
+static bool
+client_here(struct report_list *l, struct found *f)
+{
+	if (f->look->table != NULL && l->named && !l->found) {
+		l->only = channel_find(f->look, l->name, l->name_len);
+		l->found = true;
+	}
+	if (f->look->table == NULL || (l->named && l->only == UINT32_MAX) ||
+	    !next_slot(f, &l->at)) {
+		next_worker(l);
+		return false;
+	}
+	return !l->named || subscribed(f, l->only);
+}
+
+static void
+list_client(const struct supervisor *s, struct report_list *l, json_t *list)
+{
+	struct worker_look look;
+	struct found f = {.look = &look, .worker = l->worker};
+
+	workers_look(s->workers, l->worker, &look);
+	if (client_here(l, &f) && l->total++ < l->limit)
+		(void)json_array_append_new(list, client_object(s, &f, false));
+}
+
+/* Subscribers by directory index, summed over the workers' tables: their own hint. */
+static void
+count_subscribers(const struct supervisor *s, struct report_list *l)
+{
+	struct worker_look look;
+	struct channel c;
+
+	workers_look(s->workers, l->worker, &look);
+	if (look.table == NULL || l->at >= look.nchannels ||
+	    l->at >= table_channels_used(look.table)) {
+		next_worker(l);
+		return;
+	}
+	memcpy(&c, &look.table->channels[l->at++], sizeof(c));
+	if (c.state == CHANNEL_LIVE && c.directory < l->ncounts)
+		l->counts[c.directory] += c.nsubs;
+}
+
+static void
+list_channel(const struct supervisor *s, struct report_list *l, json_t *list)
+{
+	uint32_t idx = l->at++;
+	size_t len;
+	const char *name;
+
+	if (!registry_used(s->registry, idx))
+		return;
+	name = registry_name(s->registry, idx, &len);
+	if (l->named && !glob_match(l->name, name, len))
+		return;
+	if (l->total++ < l->limit)
+		(void)json_array_append_new(
+		    list, channel_object(s, idx, l->counts[idx]));
+}
+
+json_t *
+report_list_next(const struct supervisor *s, struct report_list *l, bool *ret_over)
+{
 	json_t *list = json_array();
-	uint64_t total = 0;
+	bool over = false;
 
-	if (counts == NULL || list == NULL) {
-		free(counts);
-		json_decref(list);
-		return NULL;
+	for (int i = 0; i < REPORT_SLICE && !over; i++) {
+		if (l->kind == REPORT_CLIENTS && l->worker < s->nworkers)
+			list_client(s, l, list);
+		else if (l->kind == REPORT_CHANNELS && l->worker < s->nworkers)
+			count_subscribers(s, l);
+		else if (l->kind == REPORT_CHANNELS && l->at < l->ncounts)
+			list_channel(s, l, list);
+		else
+			over = true;
 	}
-	limit = limit_of(limit);
-	count_subscribers(s, counts, len);
-	for (uint32_t i = 0; i < len; i++) {
-		size_t name_len;
-		const char *name;
-
-		if (!registry_used(s->registry, i))
-			continue;
-		name = registry_name(s->registry, i, &name_len);
-		if (glob != NULL && !glob_match(glob, name, name_len))
-			continue;
-		if (total++ < limit)
-			(void)json_array_append_new(
-			    list, channel_object(s, i, counts[i]));
-	}
-	free(counts);
-	return json_pack("{s:o, s:o}", "channels", list, "total", integer(total));
+	*ret_over = over;
+	return list;
 }

@@ -221,6 +221,40 @@ class ControlSocket(Case):
         wait_until("all are gone", lambda: fd_count(d.pid) <= before)
         self.assertEqual(sum(c["tails"] for c in d.ctl("channels")["channels"]), 0)
 
+    def test_long_list_comes_in_slices_and_whole(self):
+        """Many slices: a list has all, each once, and a tail's lines come between whole
+        ones."""
+        d = self.daemon(workers=2)
+        names = ["c%05d" % i for i in range(8000)]
+        ctl = Ctl(d.control)
+        for begin in range(0, len(names), 500):
+            for name in names[begin:begin + 500]:
+                ctl.send({"cmd": "publish", "channel": name, "data": "1"})
+            for _ in names[begin:begin + 500]:
+                self.assertIn("ok", ctl.line())
+        both = Ctl(d.control)
+        both.ask("tail", channels=["c00000"])
+        seen = []
+        for n in range(20):
+            both.send({"cmd": "channels", "limit": 0})
+            d.publish("c00000", str(n))
+            while True:
+                msg = both.line()
+                if "ok" in msg:
+                    break
+                seen.append(msg)
+            got = [c["channel"] for c in msg["ok"]["channels"]]
+            self.assertEqual((sorted(got), msg["ok"]["total"]), (names, len(names)))
+        d.publish("c00000", '"end"')
+        while not seen or seen[-1].get("data") != "end":
+            seen.append(both.line())
+        missed = sum(m.get("missed", 0) for m in seen)
+        self.assertEqual(len([m for m in seen if "data" in m]) + missed, 21)
+        some = d.ctl("channels", glob="c0000*", limit=3)
+        self.assertEqual((len(some["channels"]), some["total"]), (3, 10))
+        both.close()
+        ctl.close()
+
 
 if __name__ == "__main__":
     unittest.main()
