@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proto/auth.h"
+#include "proto/certificate.h"
 #include "proto/glob.h"
 #include "proto/redis_url.h"
 #include "proto/settings_loader.h"
@@ -138,6 +139,57 @@ check_keys(struct loader *l)
 	keyring_free(keys);
 }
 
+static bool
+wants_tls(const struct settings *s)
+{
+	for (unsigned i = 0; i < s->nlisten; i++)
+		if (s->listen[i].tls)
+			return true;
+	return false;
+}
+
+static struct slice
+bytes_of(const struct settings *s, const char *name)
+{
+	const struct settings_file *f = settings_file(s, name);
+
+	return f == NULL ? (struct slice){NULL, 0} : (struct slice){f->data, f->len};
+}
+
+/* What is in the files of the certificate and its key. Where one could not be read,
+ * that was said. */
+static void
+check_certificate(struct loader *l)
+{
+	const struct setting *certificate = settings_find_key("tls", "certificate");
+	const struct setting *key = settings_find_key("tls", "key");
+	const struct settings *s = l->s;
+	const struct slice pem = bytes_of(s, "tls.certificate");
+	const struct slice key_pem = bytes_of(s, "tls.key");
+	struct certificate_fault f;
+	struct certificates c;
+	int r;
+
+	if (s->tls_certificate[0] == '\0' && s->tls_key[0] != '\0')
+		fault_at(l, mark_of(l, key),
+		    "key: there is no certificate that it belongs to");
+	else if (s->tls_certificate[0] == '\0' && wants_tls(s))
+		fault_at(l, mark_of(l, settings_find_key("server", "listen")),
+		    "listen: tls=yes wants a certificate: name one in [tls]");
+	if (pem.p == NULL || (s->tls_key[0] != '\0' && key_pem.p == NULL))
+		return;
+	r = certificates_parse(pem, key_pem, &c, &f);
+	if (r == 0)
+		certificates_done(&c);
+	else if (r == -ENOMEM)
+		l->nomem = true;
+	else if (f.file == CERTIFICATE_KEY)
+		fault_at(l, mark_of(l, key), "key: %s %s", s->tls_key, f.why);
+	else
+		fault_at(l, mark_of(l, certificate), "certificate: %s %s",
+		    s->tls_certificate, f.why);
+}
+
 static void
 check_all(struct loader *l)
 {
@@ -244,6 +296,8 @@ load(const char *path, const char *const *overrides, size_t noverrides,
 		loader_read_files(&l);
 	if (!l.nomem)
 		check_keys(&l);
+	if (!l.nomem)
+		check_certificate(&l);
 	if (!l.nomem && running != NULL && settings_keep(running, l.s, changes) < 0)
 		l.nomem = true;
 	return loader_finish(&l, ret_settings);

@@ -110,6 +110,8 @@ struct settings {
 	char *auth_secret_file, *auth_public_key_file; /* paths */
 	char *auth_audience, *auth_issuer;             /* lists */
 	uint32_t auth_leeway_ms;
+	/* [tls] */
+	char *tls_certificate, *tls_key; /* paths; key empty: it is in certificate */
 	/* [compression] */
 	bool compression;
 	uint32_t compression_threshold;  /* bytes */

@@ -414,6 +414,21 @@ const struct setting settings_table[] = {
 	.reload = true,
 	IN_SETTINGS(auth_leeway_ms)},
 
+    {.section = "tls",
+	.key = "certificate",
+	.type = SETTING_STRING,
+	.fallback = "",
+	.file = FILE_WORKERS,
+	.reload = true,
+	IN_SETTINGS(tls_certificate)},
+    {.section = "tls",
+	.key = "key",
+	.type = SETTING_STRING,
+	.fallback = "",
+	.file = FILE_WORKERS,
+	.reload = true,
+	IN_SETTINGS(tls_key)},
+
     {.section = "compression",
 	.key = "enabled",
 	.type = SETTING_BOOL,
@@ -811,11 +826,12 @@ listen_option(struct listen_address *l, const char *word, size_t len)
 		l->proxy = word[6] == 'v';
 		return NULL;
 	}
-	if (option_is(word, len, "tls=no"))
+	if (option_is(word, len, "tls=yes") || option_is(word, len, "tls=no")) {
+		l->tls = word[4] == 'y';
 		return NULL;
+	}
 	if (len >= 4 && memcmp(word, "tls=", 4) == 0)
-		return "this version cannot serve TLS: put a TLS proxy in front and "
-		       "leave out tls=";
+		return "write tls=yes or tls=no";
 	if (len >= 6 && memcmp(word, "proxy=", 6) == 0)
 		return "write proxy=v2, which takes the PROXY protocol's version 1, "
 		       "too, or proxy=no";

@@ -63,7 +63,15 @@
 	X(limited_channels, "subscriptions refused by channels_per_connection")        \
 	X(expelled, "connections closed because they were kicked or revoked")          \
 	X(refused_revoked, "tokens that were right and refused as revoked")            \
-	X(limited_private, "times that a client let too much wait that is its own")
+	X(limited_private, "times that a client let too much wait that is its own")    \
+	X(tls_handshakes, "TLS handshakes completed")                                  \
+	X(tls_resumed, "TLS handshakes that resumed a session by its ticket")          \
+	X(tls_failed, "TLS handshakes that failed: no TLS, or nothing in common")      \
+	X(tls_unfinished, "TLS handshakes cut short by the client or the deadline")    \
+	X(tls_plain, "HTTP requests without TLS to a TLS listener")                    \
+	X(tls_broken, "connections closed because a TLS record was broken")            \
+	X(tls_restarted, "TLS connections told to come again by a planned restart")    \
+	X(tls_lost, "TLS connections lost with the process that served them")
 
 #define PAGE_GAUGES(X)                                                                 \
 	X(connections, "connections open now")                                         \

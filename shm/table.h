@@ -55,6 +55,7 @@ enum slot_flag {
 	SLOT_TEXT_PUBLISH = 1 << 4, /* raw: may publish to its only channel */
 	SLOT_REQUEST = 1 << 5,      /* its HTTP request may still be in the kernel */
 	SLOT_DEAF = 1 << 6,         /* what the client sends is thrown away */
+	SLOT_TLS = 1 << 7, /* what the kernel has is TLS's; tx counts what is in it */
 };
 
 enum slot_mark {

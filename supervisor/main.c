@@ -4,7 +4,8 @@
  * In the order they come to life:
  *   main.c            options and settings
  *   supervisor.c      the loop, signals, and what the parts tell each other
- *   reload.c          settings that change while all runs
+ *   reload.c          settings that change while all runs (tickets.c, certificates.c:
+ *                     what there is of TLS)
  *   ctlsock.c         the control socket (commands.c, command_*.c: what wsctl may ask;
  *                     report.c: what it is shown)
  *   listeners.c       the listening sockets, one for each address and worker

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "proto/journal.h"
+#include "supervisor/certificates.h"
 #include "supervisor/notify.h"
 #include "supervisor/reload.h"
 #include "supervisor/supervisor.h"
@@ -79,6 +80,7 @@ take(struct supervisor *s, struct settings *new)
 	feed_set_settings(s->feed, new);
 	settings_free(s->settings);
 	s->settings = new;
+	certificates_look(new);
 	tell_workers(s);
 }
 
@@ -127,4 +129,20 @@ supervisor_reload(struct supervisor *s, struct settings_changes *ret_changes,
 	log_names(
 	    "changed in the file, but not before a restart", &ret_changes->restart);
 	return 0;
+}
+
+void
+supervisor_renew_tickets(struct supervisor *s, uint64_t now_ms)
+{
+	int r;
+
+	if (!ticket_keys_turn(&s->tickets, now_ms))
+		return;
+	r = workers_set_settings(s->workers, s->settings);
+	if (r < 0)
+		log_error(r,
+		    "cannot renew the keys of TLS tickets, trying again in %u h",
+		    TICKET_ROTATE_S / 3600);
+	else
+		tell_workers(s);
 }

@@ -5,6 +5,8 @@
 #ifndef WSCAST_SUPERVISOR_RELOAD_H
 #define WSCAST_SUPERVISOR_RELOAD_H
 
+#include <stdint.h>
+
 #include "proto/settings.h"
 
 struct supervisor;
@@ -28,5 +30,8 @@ struct settings_source {
  */
 int supervisor_reload(struct supervisor *s, struct settings_changes *ret_changes,
     struct faults *ret_faults) __attribute__((warn_unused_result));
+
+/* Give the workers a new key for tickets when it is time. */
+void supervisor_renew_tickets(struct supervisor *s, uint64_t now_ms);
 
 #endif

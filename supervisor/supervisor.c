@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "proto/journal.h"
+#include "supervisor/certificates.h"
 #include "supervisor/ctlsock.h"
 #include "supervisor/expel.h"
 #include "supervisor/notify.h"
@@ -202,6 +203,7 @@ on_second(struct ev_loop *loop, ev_timer *t, int revents)
 	registry_tick(s->registry, now_ms);
 	expel_tick(s);
 	workers_watch(s->workers, now_ms);
+	supervisor_renew_tickets(s, now_ms);
 	say_status(s);
 }
 
@@ -428,6 +430,8 @@ parts_make(struct supervisor *s)
 	r = ring_make(s);
 	if (r < 0)
 		return r; /* said */
+	ticket_keys_init(&s->tickets, supervisor_now_ms());
+	certificates_look(s->settings);
 	r = workers_new(s, &s->workers);
 	if (r < 0) {
 		log_error(r, "cannot make the maps of %u workers", s->nworkers);

@@ -16,6 +16,7 @@
 #include "supervisor/publisher.h"
 #include "supervisor/registry.h"
 #include "supervisor/reload.h"
+#include "supervisor/tickets.h"
 #include "supervisor/workers.h"
 
 struct ctlsock;
@@ -31,6 +32,7 @@ struct supervisor {
 	uint64_t started_ms; /* CLOCK_MONOTONIC */
 
 	struct listeners listeners;
+	struct ticket_keys tickets;
 	struct ring *ring;
 	int ring_fd;   /* writable: ours alone */
 	int reader_fd; /* read-only: the workers' */

@@ -67,14 +67,16 @@ cpu_of(unsigned index, unsigned n)
 int
 workers_set_settings(struct workers *w, const struct settings *settings)
 {
-	struct generation_part part[1 + SETTINGS_FILES_MAX];
+	struct generation_part part[2 + SETTINGS_FILES_MAX];
 	char *text = settings_dump(settings);
-	size_t n = 1;
+	const struct tickets *tickets = &w->s->tickets.tickets;
+	size_t n = 2;
 	int r;
 
 	if (text == NULL)
 		return -ENOMEM;
 	part[0] = (struct generation_part){GENERATION_SETTINGS, text, strlen(text)};
+	part[1] = (struct generation_part){TICKETS_PART, tickets, sizeof(*tickets)};
 	for (unsigned i = 0; i < settings->nfiles; i++) {
 		const struct settings_file *f = &settings->files[i];
 

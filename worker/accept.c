@@ -114,7 +114,7 @@ accept_tx(struct acceptor *a, int fd, uint32_t *ret_tx)
 
 /* Say no to someone who has no slot, as far as its socket takes it. */
 static void
-turn_away(struct worker *w, int fd, enum refusal why)
+turn_away(struct worker *w, int fd, uint16_t listener, enum refusal why)
 {
 	const char *reply = refusals[why].reply;
 	char buf[4096];
@@ -123,7 +123,9 @@ turn_away(struct worker *w, int fd, enum refusal why)
 	page_add(w->page, PAGE_refused, 1);
 	page_add(w->page, PAGE_closed_limit, 1);
 	page_add(w->page, refusals[why].counter, 1);
-	(void)send(fd, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL);
+	/* A handshake that tells someone so would be what we have no room for. */
+	if (!w->settings->listen[listener].tls)
+		(void)send(fd, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL);
 	/* Unread bytes would make close() reset the connection, and the answer with it.
 	 */
 	(void)recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
@@ -220,7 +222,7 @@ begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage
 
 	page_add(w->page, PAGE_accepted, 1);
 	if (why != REFUSAL_NONE) {
-		turn_away(w, fd, why);
+		turn_away(w, fd, listener, why);
 		return;
 	}
 	if (prepare(w, fd, marks, &peer, fresh, &tx) < 0) {
@@ -230,7 +232,8 @@ begin(struct worker *w, int fd, uint16_t listener, const struct sockaddr_storage
 	}
 	r = client_begin(w, fd, listener, marks, &peer, tx);
 	if (r < 0)
-		turn_away(w, fd, r == -EDQUOT ? REFUSAL_ADDRESS : REFUSAL_FULL);
+		turn_away(
+		    w, fd, listener, r == -EDQUOT ? REFUSAL_ADDRESS : REFUSAL_FULL);
 }
 
 static void
@@ -304,7 +307,7 @@ on_pause_over(struct ev_loop *loop, ev_timer *t, int revents)
 /* No descriptor is left. The listener stays readable, so that just to return would
  * spin: say no to one, and let the others wait in the queue for a while. */
 static void
-on_accept_failed(struct worker *w, int fd, int err)
+on_accept_failed(struct worker *w, const struct listener *l, int err)
 {
 	struct acceptor *a = w->acceptor;
 	unsigned long missed;
@@ -313,10 +316,10 @@ on_accept_failed(struct worker *w, int fd, int err)
 		int one;
 
 		(void)close(a->reserve);
-		one = accept4(fd, NULL, NULL, SOCK_NONBLOCK);
+		one = accept4(l->io.fd, NULL, NULL, SOCK_NONBLOCK);
 		if (one >= 0) {
 			page_add(w->page, PAGE_accepted, 1);
-			turn_away(w, one, REFUSAL_DESCRIPTORS);
+			turn_away(w, one, l->index, REFUSAL_DESCRIPTORS);
 		}
 		a->reserve = eventfd(0, EFD_CLOEXEC); /* no open() in the sandbox */
 	}
@@ -368,7 +371,7 @@ on_accept(struct ev_loop *loop, ev_io *io, int revents)
 		} else if (errno == EAGAIN) {
 			return;
 		} else if (!accept_error_is_peers(errno)) {
-			on_accept_failed(w, io->fd, errno);
+			on_accept_failed(w, l, errno);
 			return;
 		}
 	}

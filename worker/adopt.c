@@ -309,11 +309,27 @@ resume(struct worker *w, uint32_t slot)
 		client_end(w, slot, CLIENT_END_CRASH, 1012, "restarted");
 }
 
+/* Its SSL object has gone with the predecessor: nothing that could be sent would be
+ * understood. */
+static void
+lose_tls(struct worker *w, uint32_t slot)
+{
+	if (slot_state(worker_slot(w, slot)) != SLOT_CLOSING)
+		page_add(w->page, PAGE_tls_lost, 1);
+	worker_slot(w, slot)->flags &= (uint8_t) ~(SLOT_TLS | SLOT_LAGGING);
+	if (client_resume(w, slot) == 0)
+		client_close(w, slot, CLIENT_END_SERVER);
+}
+
 static void
 adopt_slot(struct worker *w, uint32_t slot, bool whole)
 {
 	int r = whole ? channels_adopt_slot(w, slot) : -EINVAL;
 
+	if (worker_slot(w, slot)->flags & SLOT_TLS) {
+		lose_tls(w, slot);
+		return;
+	}
 	if (r == 0)
 		r = retrace(w, slot);
 	if (r == 0) {

@@ -20,6 +20,7 @@
 #include "worker/reader.h"
 #include "worker/requests.h"
 #include "worker/timers.h"
+#include "worker/tls.h"
 
 #define CLOSE_TICKS 50  /* for the peer's Close frame, or what it still acknowledges */
 #define LINGER_TICKS 20 /* for a client to read the answer to a request */
@@ -135,12 +136,19 @@ client_readable(struct worker *w, uint32_t slot)
 {
 	const struct slot *s = worker_slot(w, slot);
 
-	if ((w->clients->finishing && client_reader(w, slot) == NULL) ||
+	/* Through TLS nobody is served by a successor: those say goodbye. */
+	if ((w->clients->finishing && client_reader(w, slot) == NULL &&
+		!(s->flags & SLOT_TLS)) ||
 	    (s->proto == PROTO_ECHO && (s->flags & SLOT_LAGGING)))
 		client_want_read(w, slot, false);
 	else if (slot_state(s) == SLOT_HANDSHAKE || (s->flags & SLOT_REQUEST))
 		handshake_readable(w, slot);
 	else
+		reader_readable(w, slot);
+	/* What TLS has decrypted, no event tells of: what came with the request's end,
+	 * and how it ended. */
+	if ((s->flags & SLOT_TLS) && slot_state(s) != SLOT_FREE &&
+	    slot_state(s) != SLOT_HANDSHAKE && tls_has_more(w, slot))
 		reader_readable(w, slot);
 }
 
@@ -154,6 +162,8 @@ on_client_io(struct ev_loop *loop, ev_io *io, int revents)
 		client_close(w, slot, CLIENT_END_PEER);
 		return;
 	}
+	if ((worker_slot(w, slot)->flags & SLOT_TLS) && tls_is_opening(w, slot))
+		revents = EV_READ; /* whatever it waited for */
 	if (revents & EV_WRITE)
 		out_writable(w, slot);
 	if ((revents & EV_READ) && slot_state(worker_slot(w, slot)) != SLOT_FREE)
@@ -340,6 +350,8 @@ client_flushed(struct worker *w, uint32_t slot)
 	/* Nothing that it may say counts any more. Let it read to the end all the same:
 	 * to close with bytes unread would reset the connection. */
 	s->flags |= SLOT_DEAF;
+	if (s->flags & SLOT_TLS)
+		tls_shutdown(w, slot);
 	(void)shutdown(s->fd, SHUT_WR);
 	timer_set(w, slot, TIMER_CLOSE, LINGER_TICKS);
 }
@@ -385,6 +397,8 @@ on_reap(struct ev_loop *loop, ev_prepare *p, int revents)
 		out_drop(w, slot);
 		identity_drop(w, slot);
 		rates_drop(w, s);
+		if (s->flags & SLOT_TLS)
+			tls_drop(w, slot);
 		(void)close(s->fd);
 		s->fd = -1;
 		c->open--;

@@ -2,7 +2,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "proto/dialect.h"
 #include "proto/journal.h"
@@ -15,6 +14,7 @@
 #include "worker/reload.h"
 #include "worker/side.h"
 #include "worker/slow.h"
+#include "worker/transport.h"
 #include "worker/uring.h"
 
 #define TURN_SENDS 512       /* sockets served in a turn: about 2 ms */
@@ -274,6 +274,8 @@ run_sent(struct worker *w, uint32_t slot, const struct run *run, ssize_t n)
 		s->sent += run->nframes;
 		page_add(w->page, PAGE_sent, run->nframes);
 		page_add(w->page, PAGE_sent_bytes, (uint64_t)n);
+		if (transport_is_holding(w, slot))
+			out_set_lagging(w, slot);
 		note_served(w, slot);
 	} else if (n >= 0) {
 		page_add(w->page, PAGE_blocked, 1);
@@ -323,11 +325,8 @@ deliver_run(struct worker *w, uint32_t slot, uint64_t number, uint32_t channel)
 		run = run_extend(w, s->dialect, number, channel, fanout_limit(w));
 	if (run->nframes == 0) { /* no memory to build its frame */
 		client_close(w, slot, CLIENT_END_SERVER);
-	} else if (w->uring == NULL) {
-		ssize_t n =
-		    send(s->fd, run->base, run->len, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-		run_sent(w, slot, run, n < 0 ? -errno : n);
+	} else if (w->uring == NULL || (s->flags & SLOT_TLS)) {
+		run_sent(w, slot, run, transport_send(w, slot, run->base, run->len));
 	} else {
 		uring_put(w->uring, s->fd, run->base, run->len, slot);
 		if (uring_queued(w->uring) == URING_BATCH)

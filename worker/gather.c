@@ -7,10 +7,8 @@
  * records, the others still before them, and w->done is raised when all have had it: so
  * a successor goes on exactly there.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "worker/channels.h"
 #include "worker/client.h"
@@ -18,6 +16,7 @@
 #include "worker/gather.h"
 #include "worker/out.h"
 #include "worker/side.h"
+#include "worker/transport.h"
 #include "worker/uring.h"
 
 #define RECORDS 4096  /* looked at in a pass */
@@ -264,6 +263,8 @@ sent(struct worker *w, struct gather *g, const struct due *d, ssize_t n)
 		s->sent += d->n;
 		page_add(w->page, PAGE_sent, d->n);
 		page_add(w->page, PAGE_sent_bytes, (uint64_t)n);
+		if (transport_is_holding(w, d->slot))
+			out_set_lagging(w, d->slot);
 	} else if (n >= 0) {
 		cut(w, g, d, (size_t)n);
 	} else if (out_would_block(w, d->slot, (int)-n)) {
@@ -308,7 +309,6 @@ send_due(struct worker *w, struct gather *g, struct due *d)
 {
 	const struct slot *s = worker_slot(w, d->slot);
 	bool whole;
-	ssize_t n;
 
 	if (s->marks & SLOT_UNCOUNTED) { /* which out.c marks around each send */
 		send_apart(w, g, d->slot);
@@ -321,10 +321,10 @@ send_due(struct worker *w, struct gather *g, struct due *d)
 	}
 	if (!whole) {
 		send_apart(w, g, d->slot);
-	} else if (w->uring == NULL || g->ndues < URING_FEW) {
-		n = send(s->fd, d->base, d->len, MSG_DONTWAIT | MSG_NOSIGNAL);
-		sent(w, g, d, n < 0 ? -errno : n);
-		g->copied = 0;
+	} else if (w->uring == NULL || g->ndues < URING_FEW || (s->flags & SLOT_TLS)) {
+		sent(w, g, d, transport_send(w, d->slot, d->base, d->len));
+		if (g->nqueued == 0) /* theirs lies there, too */
+			g->copied = 0;
 	} else {
 		uring_put(w->uring, s->fd, d->base, d->len, (uint64_t)(d - g->due));
 		if (++g->nqueued == URING_BATCH)

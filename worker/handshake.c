@@ -25,6 +25,7 @@
 #include "worker/reader.h"
 #include "worker/requests.h"
 #include "worker/session.h"
+#include "worker/tls.h"
 
 #define DRAIN_RETRY_S 5
 #define RATE_RETRY_S 1
@@ -177,8 +178,8 @@ check_upgrade(struct worker *w, const struct slot *s, const struct http_request 
 		f->retry_s = DRAIN_RETRY_S;
 		return false;
 	}
-	/* Last: what is refused anyway takes nobody's turn. */
-	if (!limits_handshake(w)) {
+	/* Last: what is refused anyway takes nobody's turn. TLS took it before. */
+	if (!(s->flags & SLOT_TLS) && !limits_handshake(w)) {
 		page_add(w->page, PAGE_limited_handshakes, 1);
 		(void)fault(f, 429, "too many handshakes at once");
 		f->retry_s = RATE_RETRY_S;
@@ -539,7 +540,8 @@ handshake_readable(struct worker *w, uint32_t slot)
 
 	s->marks |= SLOT_SERVING;
 	atomic_signal_fence(memory_order_seq_cst); /* a successor sees program order */
-	if (!(s->marks & SLOT_PROXY) || proxied_take(w, slot))
+	if ((!(s->marks & SLOT_PROXY) || proxied_take(w, slot)) &&
+	    (!tls_is_due(w, s) || tls_take(w, slot)))
 		look(w, slot);
 	atomic_signal_fence(memory_order_seq_cst);
 	s->marks &= (uint8_t) ~(SLOT_SERVING | SLOT_SUSPECT);

@@ -13,6 +13,7 @@
  *   adopt.c      what a predecessor left
  *   sandbox.c    no more rights than serving takes
  *   handshake.c  HTTP requests
+ *   tls.c        TLS below them, where the listener has it (tls_context.c)
  *   reader.c     WebSocket frames from clients
  *   session.c    what they mean (session_raw.c, session_v1.c)
  */

@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "worker/channels.h"
@@ -10,6 +9,7 @@
 #include "worker/reader.h"
 #include "worker/requests.h"
 #include "worker/side.h"
+#include "worker/transport.h"
 
 /* Each may be a built frame, and the next is asked for before it is known to fit. */
 #define OUT_IOV (SIDE_FRAMES - 1)
@@ -139,17 +139,16 @@ batch_collect(struct worker *w, const struct slot *s, uint64_t number, uint64_t 
 }
 
 static ssize_t
-batch_send(struct worker *w, const struct slot *s, struct batch *b)
+batch_send(struct worker *w, uint32_t slot, struct batch *b)
 {
-	struct msghdr msg = {.msg_iov = b->iov, .msg_iovlen = (size_t)b->niov};
+	const struct slot *s = worker_slot(w, slot);
 
 	page_add(w->page, PAGE_sends, 1);
 	b->iov[0].iov_base = (char *)b->iov[0].iov_base + s->part;
 	b->iov[0].iov_len -= s->part;
 	if (b->niov == 1)
-		return send(s->fd, b->iov[0].iov_base, b->iov[0].iov_len,
-		    MSG_DONTWAIT | MSG_NOSIGNAL);
-	return sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+		return transport_send(w, slot, b->iov[0].iov_base, b->iov[0].iov_len);
+	return transport_sendv(w, slot, b->iov, b->niov);
 }
 
 /* The socket took n bytes. The one store of `pos` is what a successor goes by; `part`
@@ -214,11 +213,11 @@ static enum flush
 send_batch(struct worker *w, uint32_t slot, struct batch *b)
 {
 	struct slot *s = worker_slot(w, slot);
-	ssize_t n = batch_send(w, s, b);
+	ssize_t n = batch_send(w, slot, b);
 
 	if (n < 0)
-		return send_failed(w, slot, errno);
-	if (batch_commit(w, s, b, (size_t)n))
+		return send_failed(w, slot, (int)-n);
+	if (batch_commit(w, s, b, (size_t)n) && !transport_is_holding(w, slot))
 		return FLUSH_MORE;
 	page_add(w->page, PAGE_blocked, 1);
 	return FLUSH_BLOCKED;
@@ -278,10 +277,9 @@ send_private(struct worker *w, uint32_t slot)
 		o->begun = 1;
 	}
 	page_add(w->page, PAGE_sends, 1);
-	n = send(
-	    s->fd, o->bytes + s->part, o->len - s->part, MSG_DONTWAIT | MSG_NOSIGNAL);
+	n = transport_send(w, slot, o->bytes + s->part, o->len - s->part);
 	if (n < 0)
-		return send_failed(w, slot, errno);
+		return send_failed(w, slot, (int)-n);
 	page_add(w->page, PAGE_sent_bytes, (uint64_t)n);
 	s->progress = w->tick;
 	if (s->part + (size_t)n < o->len) {
@@ -292,7 +290,7 @@ send_private(struct worker *w, uint32_t slot)
 	slot_set_pos(s, (uint32_t)slot_cursor(s, w->done), tx + o->len);
 	s->part = 0;
 	private_unlink(w, s);
-	return FLUSH_MORE;
+	return transport_is_holding(w, slot) ? FLUSH_BLOCKED : FLUSH_MORE;
 }
 
 static enum flush
@@ -328,6 +326,12 @@ flush(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
 
+	if (transport_is_holding(w, slot)) {
+		int r = tls_flush(w, slot);
+
+		if (r < 0)
+			return send_failed(w, slot, -r);
+	}
 	if ((s->flags & SLOT_LAGGING) && s->part == 0)
 		keep_latest(w, s);
 	for (int i = 0; i < OUT_SENDS; i++) {

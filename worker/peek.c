@@ -11,6 +11,7 @@
 #include "worker/client.h"
 #include "worker/peek.h"
 #include "worker/reader.h"
+#include "worker/tls.h"
 
 #define EDGES 64 /* taken in one go */
 
@@ -32,12 +33,20 @@ size_t
 peek(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
-	ssize_t n = recv(s->fd, readers_buffer(w), PEEK_MAX, MSG_PEEK | MSG_DONTWAIT);
+	uint8_t *buf = readers_buffer(w);
+	ssize_t n;
 
+	if (s->flags & SLOT_TLS) {
+		n = tls_peek(w, slot, buf, PEEK_MAX);
+	} else {
+		n = recv(s->fd, buf, PEEK_MAX, MSG_PEEK | MSG_DONTWAIT);
+		n = n < 0 ? -errno : n;
+	}
 	if (n > 0)
 		return (size_t)n;
-	if (n == 0 || (errno != EAGAIN && errno != EINTR))
-		client_close(w, slot, CLIENT_END_PEER);
+	if (n != -EAGAIN && n != -EINTR)
+		client_close(
+		    w, slot, n == -EPROTO ? CLIENT_END_PROTOCOL : CLIENT_END_PEER);
 	return 0;
 }
 
@@ -58,6 +67,8 @@ peek_wait(struct worker *w, uint32_t slot, size_t seen)
 	struct pollfd pfd = {.fd = s->fd, .events = POLLRDHUP};
 	int low = (int)seen + 1, before = s->rcvlowat, r = 0;
 
+	if (s->flags & SLOT_TLS)
+		return; /* what was seen is no longer the kernel's */
 	/* Woken for less than we waited for: that is what the end looks like. */
 	if (before >= low && poll(&pfd, 1, 0) > 0) {
 		client_close(w, slot, CLIENT_END_PEER);
@@ -101,6 +112,10 @@ peek_consume(struct worker *w, uint32_t slot, size_t len)
 	stop_waiting(w, slot);
 	if (len == 0)
 		return;
+	if (s->flags & SLOT_TLS) {
+		tls_consume(w, slot, len);
+		return;
+	}
 	/* tcp(7): thrown away, and copied nowhere. A unix socket knows no such thing.
 	 * What was there a moment ago is missing only if the socket has failed. */
 	if (s->marks & SLOT_UNCOUNTED)

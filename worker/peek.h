@@ -1,7 +1,7 @@
 /*
  * peek.h - what comes before a connection's first frame is looked at where it lies, in
  * the kernel's buffer, and taken out once it is dealt with: so a crash loses none of
- * it.
+ * it. What comes through TLS was taken out, and is kept by tls.c as long.
  */
 #ifndef WSCAST_WORKER_PEEK_H
 #define WSCAST_WORKER_PEEK_H

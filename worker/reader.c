@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "proto/deflate.h"
 #include "proto/dialect.h"
@@ -13,6 +12,7 @@
 #include "worker/reader.h"
 #include "worker/session.h"
 #include "worker/timers.h"
+#include "worker/transport.h"
 
 #define DEFLATED_MORE 1024 /* bytes that a short message may grow by */
 #define PONG_MAX (2 + FRAME_CONTROL_MAX)
@@ -322,15 +322,16 @@ feed(struct worker *w, struct reader *r, const uint8_t *buf, size_t len)
 	flag_clear(s, SLOT_READING);
 }
 
+/* err: 0 at the end of what the client sends. */
 static void
-read_ended(struct worker *w, uint32_t slot, ssize_t n, int err)
+read_ended(struct worker *w, uint32_t slot, int err)
 {
-	if (n < 0 && (err == EAGAIN || err == EWOULDBLOCK || err == EINTR)) {
+	if (err == EAGAIN || err == EWOULDBLOCK || err == EINTR) {
 		if (client_reader(w, slot) == NULL)
 			flag_clear(worker_slot(w, slot), SLOT_READING);
 		return;
 	}
-	client_close(w, slot, CLIENT_END_PEER);
+	client_close(w, slot, err == EPROTO ? CLIENT_END_PROTOCOL : CLIENT_END_PEER);
 }
 
 void
@@ -348,9 +349,9 @@ reader_readable(struct worker *w, uint32_t slot)
 		s->flags |= SLOT_READING;
 	/* A successor must see the flag if it finds the bytes gone: a system call is
 	 * no store, but the compiler may not move one behind it either. */
-	n = recv(s->fd, rs->buffer, READER_BUFFER, MSG_DONTWAIT);
+	n = transport_recv(w, slot, rs->buffer, READER_BUFFER);
 	if (n <= 0) {
-		read_ended(w, slot, n, n < 0 ? errno : 0);
+		read_ended(w, slot, (int)-n);
 		return;
 	}
 	page_add(w->page, PAGE_received_bytes, (uint64_t)n);

@@ -19,6 +19,7 @@
 #include "worker/limits.h"
 #include "worker/reload.h"
 #include "worker/timers.h"
+#include "worker/tls.h"
 
 /* Settings with their files, from a generation. */
 static int
@@ -115,6 +116,7 @@ reload_record(struct worker *w, const struct ring_desc *desc)
 	acceptor_reload(w);
 	connections_reload(w, old);
 	channels_reload(w);
+	tls_reload(w);
 	settings_free(old);
 	page_set_settings(w->page, number);
 	(void)eventfd_write(w->doorbell, 1); /* someone may wait for it to hold */

@@ -36,6 +36,7 @@
 #include "worker/side.h"
 #include "worker/stale.h"
 #include "worker/timers.h"
+#include "worker/tls.h"
 #include "worker/uring.h"
 #include "worker/worker.h"
 
@@ -43,13 +44,17 @@
 #define FINISH_MS 1000   /* for messages that are half here */
 #define ORPHANED_MS 5000 /* without a supervisor, and the keeper does nothing */
 #define FAREWELLS 256    /* clients told to go in one turn of the loop */
+#define LEAVE_RATE 5000  /* ... and in a second, at a restart */
+#define LEAVE_MS 2000    /* ... which takes no longer, however many they are */
 #define RETRY_MS_MIN 500 /* when clients that were told to go come back, spread */
 #define RETRY_MS_SPREAD 4500
 
 enum serve_mode {
 	MODE_SERVE,
-	MODE_RESTART, /* leave all as it is, once nobody is inside a message */
-	MODE_STOP,    /* say goodbye, and leave once all are gone */
+	/* Leave all as it is, once nobody is inside a message, and those who cannot be
+	 * left so (TLS) have been told to come again. */
+	MODE_RESTART,
+	MODE_STOP, /* say goodbye, and leave once all are gone */
 };
 
 struct serve {
@@ -57,7 +62,8 @@ struct serve {
 	const struct launch *launch;
 	enum serve_mode mode;
 	bool awake;           /* the ring may hold what was not passed on */
-	uint32_t farewell;    /* MODE_STOP: the next slot to be told */
+	uint32_t farewell;    /* the next slot to be told to go, by the mode */
+	uint64_t leave_ms;    /* MODE_RESTART: when the last is to be told */
 	uint64_t end_ms;      /* MODE_RESTART, MODE_STOP: when patience ends */
 	uint64_t orphaned_ms; /* since when the supervisor is gone; 0 = it is there */
 	ev_io wake;
@@ -108,6 +114,7 @@ static void
 on_clock(struct ev_loop *loop, ev_check *c, int revents)
 {
 	set_clock(ev_userdata(loop));
+	tls_turn(ev_userdata(loop));
 }
 
 static void
@@ -162,6 +169,7 @@ on_stop(struct ev_loop *loop, ev_signal *sig, int revents)
 	if (s->mode == MODE_STOP)
 		return;
 	s->mode = MODE_STOP;
+	s->farewell = 0;
 	s->end_ms = now_ms() + STOP_MS;
 	set_state(s, WORKER_STOPPING);
 	acceptor_run(&s->w, false);
@@ -171,11 +179,14 @@ static void
 on_restart(struct ev_loop *loop, ev_signal *sig, int revents)
 {
 	struct serve *s = serve_of(loop);
+	uint64_t leave_ms;
 
 	if (s->mode != MODE_SERVE)
 		return;
 	s->mode = MODE_RESTART;
-	s->end_ms = now_ms() + FINISH_MS;
+	leave_ms = (uint64_t)tls_connections(&s->w) * 1000 / LEAVE_RATE;
+	s->leave_ms = now_ms() + (leave_ms < LEAVE_MS ? leave_ms : LEAVE_MS);
+	s->end_ms = s->leave_ms + FINISH_MS;
 	set_state(s, WORKER_STOPPING);
 	acceptor_run(&s->w, false);
 	clients_finish(&s->w);
@@ -184,33 +195,59 @@ on_restart(struct ev_loop *loop, ev_signal *sig, int revents)
 /* ---- the end ---- */
 
 static void
-say_goodbye(struct worker *w, uint32_t slot)
+say_goodbye(struct worker *w, uint32_t slot, uint16_t code, const char *reason)
 {
 	/* All at once would come back all at once. */
 	uint32_t retry_ms =
 	    RETRY_MS_MIN + (uint32_t)(worker_slot(w, slot)->client % RETRY_MS_SPREAD);
 
 	if (slot_state(worker_slot(w, slot)) == SLOT_OPEN)
-		session_bye(w, slot, 1001, retry_ms);
-	client_end(w, slot, CLIENT_END_SERVER, 1001, "going away");
+		session_bye(w, slot, code, retry_ms);
+	client_end(w, slot, CLIENT_END_SERVER, code, reason);
+}
+
+/* Tell a connection to go, if it is to. Returns whether it was told. */
+static bool
+send_away(struct serve *s, uint32_t slot)
+{
+	struct worker *w = &s->w;
+	uint8_t state = slot_state(worker_slot(w, slot));
+
+	if (state == SLOT_FREE || state == SLOT_CLOSING)
+		return false;
+	if (s->mode == MODE_STOP) {
+		say_goodbye(w, slot, 1001, "going away");
+		return true;
+	}
+	/* Its keys are in our memory alone. */
+	if (!(worker_slot(w, slot)->flags & SLOT_TLS))
+		return false;
+	page_add(w->page, PAGE_tls_restarted, 1);
+	say_goodbye(w, slot, 1012, "restarting");
+	return true;
+}
+
+/* The slots below it are to be told by now. */
+static uint32_t
+farewell_end(const struct serve *s)
+{
+	uint32_t used = table_slots_used(&s->w.table);
+	uint64_t now = now_ms();
+
+	if (s->mode == MODE_STOP || now >= s->leave_ms)
+		return used;
+	return used - (uint32_t)((s->leave_ms - now) * used / LEAVE_MS);
 }
 
 /* A slice of goodbyes. Returns whether there are more. */
 static bool
 say_goodbyes(struct serve *s)
 {
-	struct worker *w = &s->w;
-	uint32_t used = table_slots_used(&w->table);
+	uint32_t end = farewell_end(s);
 
-	for (int told = 0; s->farewell < used && told < FAREWELLS; s->farewell++) {
-		uint8_t state = slot_state(worker_slot(w, s->farewell));
-
-		if (state == SLOT_FREE || state == SLOT_CLOSING)
-			continue;
-		say_goodbye(w, s->farewell);
-		told++;
-	}
-	return s->farewell < used;
+	for (int told = 0; s->farewell < end && told < FAREWELLS; s->farewell++)
+		told += send_away(s, s->farewell);
+	return s->farewell < end;
 }
 
 static bool
@@ -220,7 +257,8 @@ is_over(const struct serve *s)
 	case MODE_SERVE:
 		return false;
 	case MODE_RESTART:
-		return readers_busy(&s->w) == 0 || now_ms() >= s->end_ms;
+		return now_ms() >= s->end_ms ||
+		       (readers_busy(&s->w) == 0 && tls_connections(&s->w) == 0);
 	case MODE_STOP:
 		return page_get(s->w.page, PAGE_connections) == 0 ||
 		       now_ms() >= s->end_ms;
@@ -238,7 +276,7 @@ serve_loop(struct serve *s)
 		if (s->awake)
 			s->awake = fanout_turn(&s->w) == FANOUT_MORE;
 		more = history_turn(&s->w);
-		if (s->mode == MODE_STOP)
+		if (s->mode != MODE_SERVE)
 			more = say_goodbyes(s) || more;
 		page_beat(s->w.page, (uint64_t)s->w.tick * TICK_MS);
 		(void)ev_run(s->w.loop, s->awake || more ? EVRUN_NOWAIT : EVRUN_ONCE);
@@ -395,6 +433,8 @@ make_parts(struct worker *w)
 		r = history_new(w, &w->history);
 	if (r == 0)
 		r = fanout_new(w, &w->fanout);
+	if (r == 0)
+		r = tls_new(w, &w->tls);
 	if (r == 0)
 		r = make_uring(w);
 	return r;

@@ -19,6 +19,7 @@
  *   out.c       one connection's output: ring positions and private frames
  *   side.c      frames that the ring has not
  *   history.c   a channel's past: recovery, and the last messages
+ *   transport.h its bytes, through TLS or not (tls.c, tls_context.c)
  *   uring.c     many sends in one system call
  *   rates.c     how fast it publishes, by rule
  *   limits.c    how much a client, an address and all together may take
@@ -56,6 +57,7 @@ struct peeks;
 struct readers;
 struct side;
 struct timers;
+struct tls;
 struct uring;
 
 /* expel.c: how far the record is that it works on, and the last walk for what is
@@ -109,6 +111,7 @@ struct worker {
 	struct fanout *fanout;
 	struct side *side;
 	struct history *history;
+	struct tls *tls;     /* NULL: no listener wants it */
 	struct uring *uring; /* NULL: by send(2) */
 	struct expel expel;
 };

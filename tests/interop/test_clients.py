@@ -1,7 +1,8 @@
 """Clients that others have written: Chromium, Node's `ws`, python3-websockets.
 
 client.js holds what the first two do; here each of its scenarios is a test for each of
-them. A client that is not installed is skipped (packaging/install-deps interop).
+them, without TLS and with. A client that is not installed is skipped
+(packaging/install-deps interop).
 """
 
 import asyncio
@@ -21,7 +22,8 @@ import urllib.parse
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), "integration")]
 import websockets
-from harness import DEADLINE, Daemon, descendants
+from harness import DEADLINE, Daemon, descendants, free_port
+from tlsclient import context, make_certificate
 
 SCRIPT = os.path.join(HERE, "client.js")
 MIB = 1 << 20
@@ -75,9 +77,15 @@ class Helper:
 
         self.lock = threading.Lock()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.daemon = Daemon({"server": {"echo": "yes", "origins": self.http},
+        self.dir = tempfile.TemporaryDirectory(prefix="wscast-tls-")
+        self.pem, key = make_certificate(self.dir.name, "localhost")
+        port, self.tls_port = free_port(), free_port()
+        self.daemon = Daemon({"server": {"echo": "yes", "origins": self.http, "listen": [
+                                  "127.0.0.1:%d" % port,
+                                  "127.0.0.1:%d tls=yes" % self.tls_port]},
+                              "tls": {"certificate": self.pem, "key": key},
                               "limits": {"max_message_size": "2M"},
-                              "channel talk:*": {"publish": "anyone"}})
+                              "channel talk:*": {"publish": "anyone"}}, port=port)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def publish(self, query):
@@ -90,6 +98,10 @@ class Helper:
         return "ws://" + self.daemon.address
 
     @property
+    def wss(self):
+        return "wss://127.0.0.1:%d" % self.tls_port
+
+    @property
     def http(self):
         return "http://127.0.0.1:%d" % self.server.server_port
 
@@ -97,6 +109,7 @@ class Helper:
         self.server.shutdown()
         self.server.server_close()
         self.daemon.done()
+        self.dir.cleanup()
 
 
 def setUpModule():
@@ -141,18 +154,20 @@ class Node:
     """Node with `ws`, an independent implementation much used by servers and tools."""
 
     deflate = "plain"
+    tls = False
 
     @classmethod
     def setUpClass(cls):
         node = shutil.which("node")
         if node is None:
             raise unittest.SkipTest("node is not installed")
-        env = dict(os.environ, NODE_PATH=NODE_PATH)
+        env = dict(os.environ, NODE_PATH=NODE_PATH, NODE_EXTRA_CA_CERTS=helper.pem)
         if subprocess.run([node, "-e", "require('ws'); fetch"], env=env, check=False,
                           stderr=subprocess.DEVNULL).returncode != 0:
             raise unittest.SkipTest("node has no package ws (Debian: node-ws), or no fetch")
-        out = subprocess.run([node, SCRIPT, helper.ws, helper.http, cls.deflate], env=env,
-                             stdout=subprocess.PIPE, timeout=RUN_S, check=True)
+        out = subprocess.run([node, SCRIPT, helper.wss if cls.tls else helper.ws, helper.http,
+                              cls.deflate], env=env, stdout=subprocess.PIPE, timeout=RUN_S,
+                             check=True)
         cls.results = json.loads(out.stdout)
 
 
@@ -167,27 +182,27 @@ class NodeDeflate(Node, unittest.TestCase):
     deflate = "deflate"
 
 
-@with_scenarios
-class Chromium(unittest.TestCase):
+class Browser:
     """A browser: it always offers compression, checks what we send to the letter, and
     says of which origin its page is."""
 
-    def test_refused_for_another_origin(self):
-        self.assertIsNone(self.results["refused_for_another_origin"])
+    tls = False
 
     @classmethod
     def setUpClass(cls):
         program = shutil.which("chromium") or shutil.which("google-chrome")
         if program is None:
             raise unittest.SkipTest("chromium is not installed")
-        page = helper.http + "/?ws=" + urllib.parse.quote(helper.ws, safe="")
+        page = helper.http + "/?ws=" + urllib.parse.quote(
+            helper.wss if cls.tls else helper.ws, safe="")
         with tempfile.TemporaryDirectory(prefix="wscast-", ignore_cleanup_errors=True) as home:
             with open(os.path.join(home, "log"), "wb") as log:
                 child = subprocess.Popen(
                     [program, "--headless=new", "--no-sandbox", "--disable-gpu",
                      "--disable-dev-shm-usage", "--no-first-run", "--disable-breakpad",
                      "--disable-crash-reporter", "--disable-background-networking",
-                     "--disable-component-update", "--user-data-dir=" + home, page],
+                     "--disable-component-update", "--ignore-certificate-errors",
+                     "--user-data-dir=" + home, page],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     env=dict(os.environ, HOME=home), start_new_session=True)
             try:
@@ -199,13 +214,27 @@ class Chromium(unittest.TestCase):
                 end_browser(child)
 
 
+@with_scenarios
+class Chromium(Browser, unittest.TestCase):
+    def test_refused_for_another_origin(self):
+        self.assertIsNone(self.results["refused_for_another_origin"])
+
+
+@with_scenarios
+class ChromiumTls(Browser, unittest.TestCase):
+    tls = True
+
+
 class Websockets(unittest.TestCase):
     """python3-websockets. More of it, with our own protocol, in tests/integration."""
 
+    ssl = False
+
     def run_with(self, f, compression):
         async def go():
-            async with websockets.connect(helper.ws + "/echo", compression=compression,
-                                          max_size=4 * MIB) as ws:
+            async with websockets.connect(
+                    (helper.wss if self.ssl else helper.ws) + "/echo", compression=compression,
+                    max_size=4 * MIB, ssl=context(helper.pem) if self.ssl else None) as ws:
                 await asyncio.wait_for(f(ws), DEADLINE)
 
         asyncio.run(go())
@@ -246,6 +275,10 @@ class Websockets(unittest.TestCase):
             self.assertEqual(ws.close_code, 3456)
 
         self.both(go)
+
+
+class WebsocketsTls(Websockets):
+    ssl = True
 
 
 if __name__ == "__main__":

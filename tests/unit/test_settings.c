@@ -284,10 +284,8 @@ test_settings_each_fault_says_what_to_do(void **state)
 	    {"[server]\nlisten = *:1\nlisten = 0.0.0.0:1",
 		"settings:3: listen: \"0.0.0.0:1\": this address is already listened "
 		"on"},
-	    {"[server]\nlisten = *:1 tls=yes",
-		"settings:2: listen: \"*:1 tls=yes\": this version cannot serve TLS: "
-		"put a TLS proxy "
-		"in front and leave out tls="},
+	    {"[server]\nlisten = *:1 tls=on",
+		"settings:2: listen: \"*:1 tls=on\": write tls=yes or tls=no"},
 	    {"[server]\nlisten = *:1 proxy=v1",
 		"settings:2: listen: \"*:1 proxy=v1\": write proxy=v2, which takes "
 		"the PROXY protocol's version 1, too, or proxy=no"},
@@ -464,8 +462,8 @@ test_settings_override_faults_numbered(void **state)
 	assert_override_fault("server.workers",
 	    "-o 1: write SECTION.KEY=VALUE, like server.workers=4 or "
 	    "'channel chat:*.publish=anyone'");
-	assert_override_fault("tls.key=x",
-	    "-o 1: this version does not know the section [tls]; it knows [server], "
+	assert_override_fault("tsl.key=x",
+	    "-o 1: this version does not know the section [tsl]; it knows [server], "
 	    "[limits], "
 	    "[ring], [feed] and [channel GLOB]");
 	assert_override_fault("server.demo=/a ;b",
