@@ -9,6 +9,7 @@
 void *
 fifo_at(const struct fifo *f, size_t i)
 {
+	assert(i < f->cap);
 	return f->items + (f->first + i) % f->cap * f->item;
 }
 

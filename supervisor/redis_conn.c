@@ -176,7 +176,7 @@ greet_auth(struct redis_conn *c)
 {
 	const struct redis_login *login = c->cfg.login;
 	const char *password = login->password;
-	char read[PASSWORD_MAX];
+	char read[PASSWORD_MAX] = "";
 	int r;
 
 	if (login->password_file[0] != '\0') {

@@ -157,7 +157,8 @@ place_of(const struct redis_target *t, const struct redis_seeker *s)
 	for (unsigned i = 0; node != NULL && i < c->nnodes; i++)
 		if (redis_address_is(&c->node[i], node))
 			return &c->node[i];
-	return s->wish.kind == WISH_ANY ? &c->node[s->turn % c->nnodes] : NULL;
+	return s->wish.kind == WISH_ANY && c->nnodes > 0 ? &c->node[s->turn % c->nnodes]
+							 : NULL;
 }
 
 static void
@@ -237,8 +238,7 @@ on_slots(struct redis_target *t, const redisReply *reply)
 	}
 	tell_all(t, NULL);
 	if (t->on_map != NULL)
-		t->on_map(
-		    t->owner, memcmp(&t->before, &t->cluster, sizeof(t->cluster)) != 0);
+		t->on_map(t->owner, !redis_cluster_is(&t->before, &t->cluster));
 }
 
 static bool

@@ -108,3 +108,14 @@ redis_cluster_parse(const redisReply *reply, const struct redis_address *asked,
 	}
 	return c->nnodes > 0;
 }
+
+bool
+redis_cluster_is(const struct redis_cluster *a, const struct redis_cluster *b)
+{
+	if (a->nnodes != b->nnodes || memcmp(a->owner, b->owner, sizeof(a->owner)) != 0)
+		return false;
+	for (unsigned i = 0; i < a->nnodes; i++)
+		if (!redis_address_is(&a->node[i], &b->node[i]))
+			return false;
+	return true;
+}

@@ -34,6 +34,8 @@ struct redis_cluster {
 bool redis_cluster_parse(const redisReply *reply, const struct redis_address *asked,
     struct redis_cluster *ret_cluster);
 
+/* Whether both say the same. */
+bool redis_cluster_is(const struct redis_cluster *a, const struct redis_cluster *b);
 bool redis_address_is(const struct redis_address *a, const struct redis_address *b);
 
 #endif
