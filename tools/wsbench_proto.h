@@ -2,8 +2,8 @@
  * wsbench_proto.h - what differs between client protocols, as a table of functions. One
  * file for each: wsbench_proto_raw.c, _v1.c, _socketio.c.
  *
- * The engine (wsbench_clients.h) owns sockets, frames, order and counting. A protocol says
- * what to ask for, and what a message is. It keeps nothing itself: what it must
+ * The engine (wsbench_clients.h) owns sockets, frames, order and counting. A protocol
+ * says what to ask for, and what a message is. It keeps nothing itself: what it must
  * remember of a connection is in the engine's (`pending`, each subscription's order).
  */
 #ifndef WSCAST_TOOLS_WSBENCH_PROTO_H
