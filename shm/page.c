@@ -28,6 +28,25 @@ enum {
 #undef X
 };
 
+static const char *const time_names[PAGE_TIME_COUNT] = {
+#define X(name, help) #name,
+    PAGE_TIMES(X)
+#undef X
+};
+
+static const char *const time_helps[PAGE_TIME_COUNT] = {
+#define X(name, help) help,
+    PAGE_TIMES(X)
+#undef X
+};
+
+/* Fine enough for a median within a host, and for a tail of seconds. */
+#define US 1000ull
+#define MS (1000 * US)
+static const uint64_t time_bounds[PAGE_TIME_BUCKETS - 1] = {10 * US, 25 * US, 50 * US,
+    100 * US, 250 * US, 500 * US, 1 * MS, 2500 * US, 5 * MS, 10 * MS, 25 * MS, 50 * MS,
+    100 * MS, 250 * MS, 500 * MS, 1000 * MS, 2500 * MS, 5000 * MS, 10000 * MS};
+
 int
 page_create(unsigned index, struct page **ret_page, int *ret_fd)
 {
@@ -98,6 +117,69 @@ bool
 page_counter_is_gauge(enum page_counter c)
 {
 	return (int)c >= FIRST_GAUGE;
+}
+
+/* ---- times ---- */
+
+const char *
+page_time_name(enum page_time t)
+{
+	return time_names[t];
+}
+
+const char *
+page_time_help(enum page_time t)
+{
+	return time_helps[t];
+}
+
+uint64_t
+page_time_bound_ns(unsigned bucket)
+{
+	return time_bounds[bucket];
+}
+
+static void
+word_add(_Atomic uint64_t *word, uint64_t n)
+{
+	atomic_store_explicit(word,
+	    atomic_load_explicit(word, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+void
+page_time_add(struct page *p, enum page_time t, uint64_t ns)
+{
+	unsigned i = 0;
+
+	while (i < PAGE_TIME_BUCKETS - 1 && ns > time_bounds[i])
+		i++;
+	word_add(&p->times[t].bucket[i], 1);
+	word_add(&p->times[t].sum_ns, ns);
+}
+
+void
+page_times_look(const struct page *p, enum page_time t, struct page_times_now *ret)
+{
+	for (unsigned i = 0; i < PAGE_TIME_BUCKETS; i++)
+		ret->bucket[i] =
+		    atomic_load_explicit(&p->times[t].bucket[i], memory_order_relaxed);
+	ret->sum_ns = atomic_load_explicit(&p->times[t].sum_ns, memory_order_relaxed);
+}
+
+void
+page_continue(struct page *p, const struct page *before)
+{
+	for (int c = 0; c < FIRST_GAUGE; c++)
+		page_set(
+		    p, (enum page_counter)c, page_get(before, (enum page_counter)c));
+	for (int t = 0; t < PAGE_TIME_COUNT; t++) {
+		struct page_times_now times;
+
+		page_times_look(before, (enum page_time)t, &times);
+		for (unsigned i = 0; i < PAGE_TIME_BUCKETS; i++)
+			word_add(&p->times[t].bucket[i], times.bucket[i]);
+		word_add(&p->times[t].sum_ns, times.sum_ns);
+	}
 }
 
 void

@@ -17,7 +17,7 @@
 
 #include "shm/ring.h"
 
-#define PAGE_VERSION 5
+#define PAGE_VERSION 6
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
@@ -102,6 +102,25 @@ enum worker_sending {
 	SENDING_URING_FAILED = 2, /* plain, since io_uring failed a predecessor */
 };
 
+/* X(name, help): histograms of times. */
+#define PAGE_TIMES(X)                                                                  \
+	X(latency, "from a message's publishing to its last send of a worker")         \
+	X(fanout, "from the first send of a message by a worker to its last")
+
+enum page_time {
+#define X(name, help) PAGE_TIME_##name,
+	PAGE_TIMES(X)
+#undef X
+	    PAGE_TIME_COUNT
+};
+
+#define PAGE_TIME_BUCKETS 20 /* the last has no upper bound */
+
+struct page_times {
+	_Atomic uint64_t bucket[PAGE_TIME_BUCKETS];
+	_Atomic uint64_t sum_ns;
+};
+
 struct page {
 	uint32_t version;
 	uint32_t index; /* the worker's */
@@ -130,6 +149,7 @@ struct page {
 	uint8_t pad3[48];
 
 	_Atomic uint64_t counter[PAGE_COUNTER_COUNT];
+	struct page_times times[PAGE_TIME_COUNT];
 };
 _Static_assert(sizeof(struct page) <= 4096, "a page");
 
@@ -173,6 +193,21 @@ page_get(const struct page *p, enum page_counter c)
 {
 	return atomic_load_explicit(&p->counter[c], memory_order_relaxed);
 }
+
+const char *page_time_name(enum page_time t);
+const char *page_time_help(enum page_time t);
+/* The upper bound of a bucket, but for the last. */
+uint64_t page_time_bound_ns(unsigned bucket);
+void page_time_add(struct page *p, enum page_time t, uint64_t ns);
+/* A snapshot: not of one moment, but no count in it ever falls. */
+struct page_times_now {
+	uint64_t bucket[PAGE_TIME_BUCKETS];
+	uint64_t sum_ns;
+};
+void page_times_look(
+    const struct page *p, enum page_time t, struct page_times_now *ret);
+/* Go on where another page stopped: its counters and histograms. */
+void page_continue(struct page *p, const struct page *before);
 
 /* What a reader may know of a worker, counters aside, as of about now. */
 struct page_now {

@@ -140,9 +140,7 @@ page_renew(struct keeper_link *k)
 	if (r < 0)
 		return r;
 	if (k->page != NULL) {
-		for (int c = 0; c < PAGE_connections; c++)
-			page_set(page, (enum page_counter)c,
-			    page_get(k->page, (enum page_counter)c));
+		page_continue(page, k->page);
 		page_close(k->page);
 		close_fd(&k->page_fd);
 	}

@@ -2,6 +2,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <time.h>
 
 #include "proto/dialect.h"
 #include "proto/journal.h"
@@ -58,6 +60,7 @@ struct fanout {
 	uint32_t
 	    middle_slot; /* last one served of the record w->done; SLOT_NONE = none */
 	bool in_middle;
+	uint64_t begun_ns; /* the record w->done: CLOCK_REALTIME; 0 = unknown */
 	uint64_t pass_min; /* least cursor of those served of the record w->done */
 	/* Connections that lag, or did: looked through when the floor rises. */
 	uint32_t *lagging;
@@ -529,6 +532,38 @@ renew_positions(struct worker *w)
 
 /* ---- a turn ---- */
 
+static uint64_t
+realtime_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Pass on a message, and note how long that took. The clock is read twice for a
+ * message, whatever the number of its subscribers. */
+static bool
+pass_timed(
+    struct worker *w, const struct ring_desc *desc, uint32_t channel, unsigned *budget)
+{
+	struct fanout *f = w->fanout;
+	uint64_t now;
+
+	if (!f->in_middle)
+		f->begun_ns = realtime_ns();
+	if (!pass_on(w, channel, budget))
+		return false;
+	now = realtime_ns();
+	/* A clock that was set back tells nothing. Of one that a predecessor began, we
+	 * know not when. */
+	if (now >= desc->time_ns)
+		page_time_add(w->page, PAGE_TIME_latency, now - desc->time_ns);
+	if (f->begun_ns != 0 && now >= f->begun_ns)
+		page_time_add(w->page, PAGE_TIME_fanout, now - f->begun_ns);
+	return true;
+}
+
 /* Handle the record w->done. Returns false when its fanout is to be continued. */
 static bool
 handle(struct worker *w, unsigned *budget)
@@ -538,7 +573,7 @@ handle(struct worker *w, unsigned *budget)
 	bool all = true;
 
 	if (desc->type == RING_MESSAGE)
-		all = channel == CHANNEL_NONE || pass_on(w, channel, budget);
+		all = channel == CHANNEL_NONE || pass_timed(w, desc, channel, budget);
 	else if (desc->type == RING_GAP)
 		all = channel == CHANNEL_NONE || pass_gap(w, channel, budget);
 	else if (desc->type == RING_REVOKED)

@@ -230,10 +230,42 @@ test_page_wake_twice_is_awake(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void
+test_page_times_fall_into_their_buckets(void **state)
+{
+	struct page *p, *next;
+	struct page_times_now now;
+	int fd, next_fd;
+
+	assert_int_equal(page_create(0, &p, &fd), 0);
+	for (unsigned i = 0; i < PAGE_TIME_BUCKETS - 1; i++) {
+		page_time_add(p, PAGE_TIME_fanout, page_time_bound_ns(i));
+		page_time_add(p, PAGE_TIME_fanout, page_time_bound_ns(i) + 1);
+	}
+	page_time_add(p, PAGE_TIME_fanout, 0);
+	page_add(p, PAGE_sent, 7);
+	page_set(p, PAGE_connections, 7);
+	assert_int_equal(page_create(0, &next, &next_fd), 0);
+	page_continue(next, p);
+	page_times_look(next, PAGE_TIME_fanout, &now);
+	for (unsigned i = 0; i < PAGE_TIME_BUCKETS - 1; i++)
+		assert_int_equal(now.bucket[i], 2);
+	assert_int_equal(now.bucket[PAGE_TIME_BUCKETS - 1], 1);
+	page_times_look(next, PAGE_TIME_latency, &now);
+	assert_int_equal(now.sum_ns, 0);
+	assert_int_equal(page_get(next, PAGE_sent), 7);
+	assert_int_equal(page_get(next, PAGE_connections), 0);
+	page_close(p);
+	page_close(next);
+	(void)close(fd);
+	(void)close(next_fd);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_page_times_fall_into_their_buckets),
 	    T(test_page_create_is_done_with_nothing),
 	    T(test_page_create_size_is_sealed),
 	    T(test_page_open_counts_on),
