@@ -38,7 +38,7 @@ endif
 CC ?= cc
 obj := build/$(variant)/obj
 
-PKGS := hiredis libsodium libsystemd jansson inih libssl libcrypto zlib libseccomp
+PKGS := libmicrohttpd hiredis libsodium libsystemd jansson inih libssl libcrypto zlib libseccomp
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 LIBEV_LIBS ?= -lev

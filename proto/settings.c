@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/api_keys.h"
 #include "proto/auth.h"
 #include "proto/certificate.h"
 #include "proto/glob.h"
@@ -191,8 +192,28 @@ check_certificate(struct loader *l)
 }
 
 static void
+check_api_keys(struct loader *l)
+{
+	const struct setting *k = settings_find_key("server", "api_key_file");
+	const struct settings_file *f = settings_file(l->s, "server.api_key_file");
+	unsigned line;
+
+	if (f == NULL)
+		return;
+	if (api_keys_count(f->data, f->len, &line) == 0)
+		fault_at(l, mark_of(l, k), "api_key_file: %s holds no key",
+		    l->s->api_key_file);
+	else if (line != 0)
+		fault_at(l, mark_of(l, k),
+		    "api_key_file: line %u of %s: a key has at least %u bytes, and no "
+		    "white space",
+		    line, l->s->api_key_file, API_KEY_MIN);
+}
+
+static void
 check_all(struct loader *l)
 {
+	check_api_keys(l);
 	check_feed(l);
 	check_sizes(l);
 }

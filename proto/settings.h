@@ -77,7 +77,7 @@ struct settings {
 	unsigned workers; /* 0 = auto: one for each core of the affinity mask */
 	enum send_how send;
 	bool sandbox; /* serving processes may only ask the kernel for what they need */
-	char *admin_listen;
+	char *admin_listen, *api_key_file;
 	char *control_socket;
 	char *state_directory;
 	uint32_t max_connections, max_connections_per_ip;

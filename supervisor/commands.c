@@ -9,6 +9,7 @@
 #include "proto/settings.h"
 #include "shm/directory.h"
 #include "supervisor/ctl_client.h"
+#include "supervisor/metrics.h"
 #include "supervisor/report.h"
 #include "supervisor/supervisor.h"
 
@@ -44,6 +45,17 @@ static void
 run_status(struct ctl_client *c)
 {
 	say_ok(c, report_status(c->sock->s));
+}
+
+static void
+run_metrics(struct ctl_client *c)
+{
+	size_t len = 0;
+	char *text = metrics_text(c->sock->s, &len);
+	json_t *ok = text == NULL ? NULL : json_pack("{s:s#}", "text", text, (int)len);
+
+	free(text);
+	say_ok(c, ok);
 }
 
 static void
@@ -572,6 +584,7 @@ static const struct {
 } commands[] = {
     {"status", run_status},
     {"version", run_version},
+    {"metrics", run_metrics},
     {"workers", run_workers},
     {"clients", run_clients},
     {"client", run_client},
@@ -597,9 +610,9 @@ command_run(struct ctl_client *c)
 			return;
 		}
 	say_error(c, CONTROL_BAD_REQUEST,
-	    "unknown command \"%.40s\": this version has status, version, workers, "
-	    "clients, client, channels, publish, history, tail, restart, reload, kick "
-	    "and revoke",
+	    "unknown command \"%.40s\": this version has status, version, metrics, "
+	    "workers, clients, client, channels, publish, history, tail, restart, "
+	    "reload, kick and revoke",
 	    cmd);
 }
 

@@ -26,12 +26,13 @@
 	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Who is told that a message was taken, or was not. OWN: the feed itself. */
-enum receipt_kind { RECEIPT_WORKER, RECEIPT_CONTROL, RECEIPT_OWN };
+enum receipt_kind { RECEIPT_WORKER, RECEIPT_CONTROL, RECEIPT_ADMIN, RECEIPT_OWN };
 struct receipt {
 	enum receipt_kind kind;
 	unsigned worker;
-	uint32_t slot, cookie; /* WORKER: echoed in RING_ACK */
-	uint64_t client;       /* CONTROL: which connection, by its number */
+	uint32_t slot, cookie; /* WORKER: echoed in RING_ACK; ADMIN: which message */
+	uint64_t
+	    client; /* CONTROL, ADMIN: which connection or request, by its number */
 };
 
 /* What a feed works with; all borrowed, the settings until feed_set_settings(). */

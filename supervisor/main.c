@@ -8,6 +8,7 @@
  *                     what there is of TLS)
  *   ctlsock.c         the control socket (commands.c, command_*.c: what wsctl may ask;
  *                     report.c: what it is shown)
+ *   admin.c           HTTP: metrics.c, and what is published there (admin_publish.c)
  *   listeners.c       the listening sockets, one for each address and worker
  *   workers.c         the workers' lives (launcher.c, uplinks.c, watch.c)
  *   publisher.c       writes the ring

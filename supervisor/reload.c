@@ -117,6 +117,8 @@ supervisor_reload(struct supervisor *s, struct settings_changes *ret_changes,
 
 	for (unsigned i = 0; i < ret_faults->n; i++)
 		log_error(0, "%s", ret_faults->line[i]);
+	s->reloads += r == 0;
+	s->reloads_failed += r < 0;
 	if (r < 0) {
 		log_error(ret_faults->n > 0 ? 0 : r,
 		    "reload refused: the settings stay as they are");

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "proto/journal.h"
+#include "supervisor/admin.h"
 #include "supervisor/certificates.h"
 #include "supervisor/ctlsock.h"
 #include "supervisor/expel.h"
@@ -87,6 +88,8 @@ on_feed_done(void *owner, const struct receipt *receipt, int err)
 
 	if (receipt->kind == RECEIPT_CONTROL)
 		ctlsock_published(s->ctlsock, receipt, err);
+	else if (receipt->kind == RECEIPT_ADMIN)
+		admin_published(s->admin, receipt, err);
 	else if (publisher_control(&s->publisher, &ack) == 0)
 		log_error(-ENOMEM, "a client of worker %u gets no answer to a publish",
 		    receipt->worker);
@@ -119,6 +122,7 @@ resume_sources(struct supervisor *s)
 	feed_resume(s->feed);
 	workers_resume(s->workers);
 	ctlsock_resume(s->ctlsock);
+	admin_resume(s->admin);
 }
 
 static void
@@ -139,6 +143,7 @@ on_turn(struct ev_loop *loop, ev_prepare *w, int revents)
 	struct supervisor *s = container_of(w, struct supervisor, turn);
 
 	ctlsock_flush(s->ctlsock); /* may publish, so before the feed sends */
+	admin_flush(s->admin);
 	feed_flush(s->feed);
 	peers_flush(s->peers);
 	if (publisher_take_batch(&s->publisher)) {
@@ -425,6 +430,8 @@ parts_make(struct supervisor *s)
 	if (r < 0)
 		return r; /* said */
 	r = listeners_open(s->settings, s->nworkers, &s->listeners);
+	if (r == 0)
+		r = admin_open(s, &s->admin);
 	if (r < 0)
 		return r; /* said */
 	r = ring_make(s);
@@ -455,6 +462,7 @@ parts_make(struct supervisor *s)
 static void
 supervisor_done(struct supervisor *s)
 {
+	admin_close(s->admin);
 	ctlsock_close(s->ctlsock);
 	feed_free(s->feed);
 	peers_free(s->peers);

@@ -19,6 +19,7 @@
 #include "supervisor/tickets.h"
 #include "supervisor/workers.h"
 
+struct admin;
 struct ctlsock;
 struct notify;
 struct peers;
@@ -43,6 +44,7 @@ struct supervisor {
 	struct peers *peers;           /* NULL: there are none */
 	struct log_limit revoke_limit; /* expel.c */
 	struct ctlsock *ctlsock;
+	struct admin *admin; /* NULL: none */
 	struct notify *notify;
 
 	ev_signal on_term, on_int, on_hup, on_child;
@@ -52,6 +54,7 @@ struct supervisor {
 	ev_timer deadline; /* of the stop */
 	bool ready;        /* said so */
 	bool stopping;
+	uint64_t reloads, reloads_failed;
 };
 
 /*

@@ -111,6 +111,8 @@ static const struct command {
 	"                         (EdDSA); default: the secret_file of the settings\n"
 	"      --conf FILE        the settings\n"
 	"Needs no server.\n"},
+    {"metrics", command_metrics, 0, 0, 0, "", "what is counted, for Prometheus",
+	"The same text as /metrics on the admin listener.\n"},
     {"version", command_version, 0, 0, 0, "", "of wsctl and of the running server", ""},
 };
 

@@ -83,6 +83,7 @@ enum outcome command_client(struct ctl *ctl);
 enum outcome command_channels(struct ctl *ctl);
 enum outcome command_restart(struct ctl *ctl);
 enum outcome command_reload(struct ctl *ctl);
+enum outcome command_metrics(struct ctl *ctl);
 enum outcome command_version(struct ctl *ctl);
 
 /* ---- wsctl_messages.c: many messages, one way or the other ---- */

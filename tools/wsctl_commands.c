@@ -667,6 +667,27 @@ command_reload(struct ctl *ctl)
 	return o;
 }
 
+/* ---- metrics ---- */
+
+enum outcome
+command_metrics(struct ctl *ctl)
+{
+	json_t *ok;
+	const char *text;
+	enum outcome o =
+	    ctl_call(ctl, json_pack("{s:s}", "cmd", "metrics"), RELOAD_TIMEOUT_MS, &ok);
+
+	if (o != OUTCOME_DONE)
+		return o;
+	text = json_string_value(json_object_get(ok, "text"));
+	if (ctl->json)
+		o = ctl_show_json(ctl, ok);
+	else if (text != NULL)
+		fputs(text, stdout);
+	json_decref(ok);
+	return o;
+}
+
 /* ---- version ---- */
 
 static bool

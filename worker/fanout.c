@@ -541,27 +541,50 @@ realtime_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* Pass on a message, and note how long that took. The clock is read twice for a
- * message, whatever the number of its subscribers. */
+/* A message has been passed on: note how long that took. begun_ns: 0 when a predecessor
+ * began. A clock that was set back tells nothing. */
+static void
+note_times(struct worker *w, const struct ring_desc *desc, uint64_t begun_ns)
+{
+	uint64_t now = realtime_ns();
+
+	if (now >= desc->time_ns)
+		page_time_add(w->page, PAGE_TIME_latency, now - desc->time_ns);
+	if (begun_ns != 0 && now >= begun_ns)
+		page_time_add(w->page, PAGE_TIME_fanout, now - begun_ns);
+}
+
+/* Pass on a message. The clock is read twice for it, whatever the number of its
+ * subscribers. */
 static bool
 pass_timed(
     struct worker *w, const struct ring_desc *desc, uint32_t channel, unsigned *budget)
 {
 	struct fanout *f = w->fanout;
-	uint64_t now;
 
 	if (!f->in_middle)
 		f->begun_ns = realtime_ns();
 	if (!pass_on(w, channel, budget))
 		return false;
-	now = realtime_ns();
-	/* A clock that was set back tells nothing. Of one that a predecessor began, we
-	 * know not when. */
-	if (now >= desc->time_ns)
-		page_time_add(w->page, PAGE_TIME_latency, now - desc->time_ns);
-	if (f->begun_ns != 0 && now >= f->begun_ns)
-		page_time_add(w->page, PAGE_TIME_fanout, now - f->begun_ns);
+	note_times(w, desc, f->begun_ns);
 	return true;
+}
+
+/* Pass on several records at once. Returns how many. */
+static unsigned
+pass_gathered(struct worker *w, unsigned *budget)
+{
+	uint64_t begun_ns = realtime_ns(), number = w->done;
+	unsigned passed = gather_pass(w, w->fanout->gather, budget);
+
+	for (; number < w->done; number++) {
+		const struct ring_desc *desc = ring_at(w->ring, number);
+
+		if (desc->type == RING_MESSAGE &&
+		    channels_of(w, desc->channel) != CHANNEL_NONE)
+			note_times(w, desc, begun_ns);
+	}
+	return passed;
 }
 
 /* Handle the record w->done. Returns false when its fanout is to be continued. */
@@ -606,7 +629,7 @@ fanout_turn(struct worker *w)
 				break;
 			}
 		} else if (!w->fanout->in_middle &&
-			   (passed = gather_pass(w, w->fanout->gather, &budget)) > 0) {
+			   (passed = pass_gathered(w, &budget)) > 0) {
 			i += passed - 1;
 		} else if (!handle(w, &budget)) {
 			break;
