@@ -10,6 +10,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import Case, wait_until
 from wsclient import V1, raw, run, soon
 
+PEERS = (b"wscast:!revoke", b"wscast:!presence")  # what hosts tell each other
+
 
 class OddRedis:
     """As much of Redis as a feed needs. UNSUBSCRIBE is refused, as it is to a user whose
@@ -18,8 +20,8 @@ class OddRedis:
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = "redis://127.0.0.1:%d/0" % self.listener.getsockname()[1]
-        self.subscriber = self.last = None
-        self.subscribers = 0  # connections that subscribed so far, but for the probe
+        self.subscriber = self.last = None  # the feed's link
+        self.subscribers = 0  # links of the feed so far that subscribed to a channel
         self.late = {}
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -49,13 +51,14 @@ class OddRedis:
             conn.sendall(b"+PONG\r\n")
         elif command == b"PUBLISH":
             conn.sendall(b":1\r\n")
-            if self.subscriber:
+            if self.subscriber and not words[1].startswith(PEERS):
                 self.say(b"*3\r\n" + bulk(b"message") + bulk(words[1]) + bulk(words[2]))
         elif command == b"UNSUBSCRIBE":
             self.late[conn] = b"-NOPERM no permissions to run 'unsubscribe'\r\n"
         elif command == b"SUBSCRIBE":
-            self.subscriber = conn
-            if not words[1].startswith(b"wscast:!probe:"):
+            if not words[1].startswith(PEERS):
+                self.subscriber = conn
+            if not words[1].startswith(b"wscast:!"):
                 self.subscribers += self.last is not conn
                 self.last = conn
             out = self.late.pop(conn, b"")
