@@ -8,10 +8,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "proto/http.h"
 #include "proto/journal.h"
 #include "shm/launch.h"
 #include "worker/accept.h"
 #include "worker/client.h"
+#include "worker/handshake.h"
 #include "worker/limits.h"
 #include "worker/proxied.h"
 
@@ -47,25 +49,20 @@ enum refusal {
 	REFUSAL_ADDRESS,
 };
 
-#define REPLY(status, retry)                                                           \
-	"HTTP/1.1 " status "\r\n"                                                      \
-	"Connection: close\r\n"                                                        \
-	"Content-Length: 0\r\n"                                                        \
-	"Retry-After: " retry "\r\n\r\n"
-
 static const struct {
 	enum page_counter counter;
-	const char *reply;
-	const char *why;
+	struct http_fault fault;
 } refusals[] = {
-    [REFUSAL_FULL] = {PAGE_limited_connections, REPLY("503 Service Unavailable", "5"),
-	"the limit of connections is reached"},
+    [REFUSAL_FULL] = {PAGE_limited_connections,
+	{503, "the limit of connections is reached",
+	    .retry_s = HANDSHAKE_FULL_RETRY_S}},
     [REFUSAL_DESCRIPTORS] = {PAGE_limited_descriptors,
-	REPLY("503 Service Unavailable", "5"), "no descriptors are left"},
-    [REFUSAL_MEMORY] = {PAGE_limited_memory, REPLY("503 Service Unavailable", "5"),
-	"clients let too much wait for them"},
-    [REFUSAL_ADDRESS] = {PAGE_limited_address, REPLY("429 Too Many Requests", "5"),
-	"an address has its limit of connections"},
+	{503, "no descriptors are left", .retry_s = HANDSHAKE_FULL_RETRY_S}},
+    [REFUSAL_MEMORY] = {PAGE_limited_memory,
+	{503, "clients let too much wait for them", .retry_s = HANDSHAKE_FULL_RETRY_S}},
+    [REFUSAL_ADDRESS] = {PAGE_limited_address,
+	{429, "too many connections from this address",
+	    .retry_s = HANDSHAKE_FULL_RETRY_S}},
 };
 
 /* ---- the kernel ---- */
@@ -116,8 +113,8 @@ accept_tx(struct acceptor *a, int fd, uint32_t *ret_tx)
 static void
 turn_away(struct worker *w, int fd, uint16_t listener, enum refusal why)
 {
-	const char *reply = refusals[why].reply;
-	char buf[4096];
+	char reply[HTTP_REPLY_MAX], unread[4096];
+	size_t len = http_error_reply(&refusals[why].fault, reply);
 	unsigned long missed;
 
 	page_add(w->page, PAGE_refused, 1);
@@ -125,14 +122,14 @@ turn_away(struct worker *w, int fd, uint16_t listener, enum refusal why)
 	page_add(w->page, refusals[why].counter, 1);
 	/* A handshake that tells someone so would be what we have no room for. */
 	if (!w->settings->listen[listener].tls)
-		(void)send(fd, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)send(fd, reply, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	/* Unread bytes would make close() reset the connection, and the answer with it.
 	 */
-	(void)recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+	(void)recv(fd, unread, sizeof(unread), MSG_DONTWAIT);
 	(void)close(fd);
 	if (log_allowed(&w->acceptor->limit_log, (uint64_t)w->tick * TICK_MS, &missed))
 		log_warning(0, "%u connections, refusing one: %s (%lu since)",
-		    clients_open(w), refusals[why].why, missed + 1);
+		    clients_open(w), refusals[why].fault.message, missed + 1);
 }
 
 /* Whether there is room for one more, whoever it is. */

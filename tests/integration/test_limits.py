@@ -20,15 +20,19 @@ REQUEST = ("GET /ws/news HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n"
 
 
 def ask(d, headers="", source="127.0.0.1"):
-    """A handshake; (status, the answer's head, its socket)."""
+    """A handshake; (status, its answer, its socket)."""
     s = socket.create_connection(("127.0.0.1", d.port), DEADLINE, (source, 0))
     got = b""
     try:
         s.sendall((REQUEST % headers).encode())
     except (BrokenPipeError, ConnectionResetError):
         pass  # turned away before it spoke: the answer is there all the same
-    while b"\r\n\r\n" not in got:
-        more = s.recv(4096)
+    # A refusal is read to its end.
+    while b"\r\n\r\n" not in got or not got.startswith(b"HTTP/1.1 101"):
+        try:
+            more = s.recv(4096)
+        except ConnectionResetError:
+            break
         if not more:
             break
         got += more
@@ -44,9 +48,24 @@ class Limits(Case):
             self.addCleanup(s.close)
             self.assertEqual(status, want, head)
             if want != 101:
-                self.assertIn("Retry-After:", head)
+                self.refusal_ok(head)
             held.append(s)
         return held
+
+    def refusal_ok(self, answer):
+        """It says when to come again, and why in one line."""
+        head, body = answer.split("\r\n\r\n")
+        self.assertRegex(head, "(?m)^Retry-After: [0-9]+\r?$")
+        self.assertRegex(body, r"\A[^\n]+\n\Z")
+
+    def test_limit_connections_in_all(self):
+        d = self.daemon({"server": {"max_connections": 3}}, workers=1)
+        held = self.hold(d, 3)
+        self.hold(d, 2, 503)
+        self.assertEqual(d.counter("limited_connections"), 2)
+        held.pop().close()
+        wait_until("it has gone", lambda: d.counter("connections") == 2)
+        self.hold(d, 1)
 
     def test_limit_address_is_exact_with_one_worker(self):
         d = self.daemon({"server": {"max_connections_per_ip": 5}}, workers=1)
