@@ -24,7 +24,8 @@
 /* One parser: of a connection, or idle and spare. */
 struct reader {
 	struct inbound *in;
-	struct reader *next; /* spare */
+	struct reader *next; /* spare; or busy, and younger */
+	struct reader *prev; /* busy, and older */
 	uint32_t slot;
 	uint32_t since; /* tick at which its message began */
 };
@@ -32,6 +33,7 @@ struct reader {
 struct readers {
 	struct worker *w;
 	struct reader *spare;
+	struct reader *oldest, *youngest; /* busy, in the order of `since` */
 	unsigned nspare, nbusy;
 	uint8_t *buffer; /* READER_BUFFER */
 	struct inflater *inflater;
@@ -156,6 +158,42 @@ reader_new(void)
 	return r;
 }
 
+static void
+busy_remove(struct readers *rs, struct reader *r)
+{
+	if (r->prev != NULL)
+		r->prev->next = r->next;
+	else
+		rs->oldest = r->next;
+	if (r->next != NULL)
+		r->next->prev = r->prev;
+	else
+		rs->youngest = r->prev;
+}
+
+/* Its message begins now: the youngest of all. */
+static void
+busy_add(struct worker *w, struct reader *r)
+{
+	struct readers *rs = w->readers;
+
+	r->since = w->tick;
+	r->next = NULL;
+	r->prev = rs->youngest;
+	if (r->prev != NULL)
+		r->prev->next = r;
+	else
+		rs->oldest = r;
+	rs->youngest = r;
+}
+
+static void
+begin_anew(struct worker *w, struct reader *r)
+{
+	busy_remove(w->readers, r);
+	busy_add(w, r);
+}
+
 /* Begin with a connection, by what it has agreed to. A deflated message may be longer
  * than what it holds: by an eighth, with zlib's fixed codes, and some bytes for each
  * block. */
@@ -166,7 +204,7 @@ reader_begin(struct worker *w, struct reader *r, uint32_t slot)
 	bool deflates = dialect_is_deflated(worker_slot(w, slot)->dialect);
 
 	r->slot = slot;
-	r->since = w->tick;
+	busy_add(w, r);
 	inbound_begin(r->in, max, deflates ? max + max / 8 + DEFLATED_MORE : 0);
 }
 
@@ -199,6 +237,7 @@ reader_give(struct worker *w, struct reader *r, bool clean)
 	struct readers *rs = w->readers;
 
 	client_set_reader(w, r->slot, NULL);
+	busy_remove(rs, r);
 	rs->nbusy--;
 	if (!clean || rs->nspare >= READERS_SPARE) {
 		reader_free(r);
@@ -224,12 +263,20 @@ readers_busy(const struct worker *w)
 	return w->readers->nbusy;
 }
 
-bool
-reader_stuck(struct worker *w, uint32_t slot, uint32_t tick)
+void
+readers_tick(struct worker *w)
 {
-	const struct reader *r = client_reader(w, slot);
+	struct readers *rs = w->readers;
 
-	return r != NULL && (int32_t)(r->since - tick) < 0;
+	while (rs->oldest != NULL &&
+	       (int32_t)(w->tick - rs->oldest->since) > READER_STUCK_TICKS) {
+		struct reader *r = rs->oldest;
+
+		/* It may say more until it is gone: so it is looked at again. */
+		begin_anew(w, r);
+		client_end(
+		    w, r->slot, CLIENT_END_TIMEOUT, 1008, "message took too long");
+	}
 }
 
 uint8_t *
@@ -282,7 +329,7 @@ take_all(struct worker *w, struct reader *r)
 			send_pongs(w, r->slot);
 			return slot_state(s) != SLOT_FREE;
 		case INBOUND_MESSAGE:
-			r->since = w->tick;
+			begin_anew(w, r);
 			take_message(w, r->slot, &item);
 			break;
 		case INBOUND_PING:
@@ -290,7 +337,7 @@ take_all(struct worker *w, struct reader *r)
 			/* fall through */
 		case INBOUND_PONG:
 			if (!inbound_in_message(r->in))
-				r->since = w->tick;
+				begin_anew(w, r);
 			break;
 		case INBOUND_CLOSE:
 			send_pongs(w, r->slot);

@@ -17,6 +17,7 @@
 #define READER_BUFFER (64u << 10) /* bounds what one connection may ask for at once */
 #define READERS_MAX 4096          /* connections inside a message at the same time */
 #define READERS_SPARE 64          /* parsers kept for the next */
+#define READER_STUCK_TICKS 600    /* within one message */
 
 struct readers;
 
@@ -33,8 +34,9 @@ void reader_drop(struct worker *w, uint32_t slot);
 /* How many connections are inside a message. */
 unsigned readers_busy(const struct worker *w);
 
-/* Whether this one has been inside the same message since before `tick`. */
-bool reader_stuck(struct worker *w, uint32_t slot, uint32_t tick);
+/* Once a tick: whoever has been inside one message for too long, dripping bytes, is
+ * closed. Else a few could hold all parsers that there are. */
+void readers_tick(struct worker *w);
 
 /* READER_BUFFER bytes for whoever reads next; nothing stays in it. */
 uint8_t *readers_buffer(struct worker *w);

@@ -123,6 +123,7 @@ on_tick(struct ev_loop *loop, ev_timer *t, int revents)
 	struct worker *w = ev_userdata(loop);
 
 	timers_tick(w);
+	readers_tick(w);
 	channels_turn(
 	    w); /* what the supervisor could not be told while nothing comes */
 }

@@ -7,13 +7,11 @@
 #include "worker/client.h"
 #include "worker/expiry.h"
 #include "worker/out.h"
-#include "worker/reader.h"
 #include "worker/timers.h"
 #include "worker/wheel.h"
 
 #define RESUME_TICKS 50  /* a deadline that came while nobody served */
 #define EXPIRIES_MAX 256 /* tokens that are looked at in one turn */
-#define STUCK_TICKS 300  /* within one message: whoever drips bytes holds a parser */
 
 struct timers {
 	struct wheel wheel;
@@ -98,10 +96,6 @@ on_ping_due(struct worker *w, uint32_t slot)
 	static const uint8_t ping[2] = {0x80 | OPCODE_PING, 0};
 	struct slot *s = worker_slot(w, slot);
 
-	if (reader_stuck(w, slot, w->tick - STUCK_TICKS)) {
-		client_end(w, slot, CLIENT_END_TIMEOUT, 1008, "message took too long");
-		return;
-	}
 	if (s->flags & SLOT_LAGGING) {
 		/* A ping would wait behind the rest: taking that is sign of life
 		 * enough, and not taking it has a deadline of its own. */

@@ -1,7 +1,7 @@
 /*
  * test_fanout.c - one connection of a worker where chance does not lead: numbers at
  * which 32 bits come round, the ring lapping it, gaps, refusals, a death behind its
- * last word. Random deaths are test_adopt_property.c's.
+ * last word, its deadlines. Random deaths are test_adopt_property.c's.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,6 +14,7 @@
 #include "proto/uplink.h"
 #include "tests/unit/scene.h"
 #include "worker/out.h"
+#include "worker/reader.h"
 #include "worker/requests.h"
 
 #define INDEX_LEN 4096
@@ -97,6 +98,9 @@ end(struct fixture *f)
 	struct worker *w = &f->w;
 
 	(void)close(f->peer);
+	if (w->readers != NULL)
+		reader_drop(w, 0);
+	readers_free(w->readers);
 	if (worker_slot(w, 0)->fd >= 0)
 		(void)close(worker_slot(w, 0)->fd);
 	clients_free(w, w->clients);
@@ -165,9 +169,9 @@ turns(struct fixture *f)
 	ev_run(f->w.loop, EVRUN_NOWAIT);
 }
 
-/* Whether the text arrives, whatever comes before it. */
+/* Whether the text arrives, and what must never come is not before it. */
 static bool
-arrives(struct fixture *f, const char *text)
+arrives_without(struct fixture *f, const char *text, const char *never)
 {
 	static char buf[1 << 20];
 	size_t have = 0;
@@ -182,7 +186,15 @@ arrives(struct fixture *f, const char *text)
 		if (n < 0)
 			(void)usleep(1000);
 	}
-	return found;
+	return found &&
+	       (never == NULL || memmem(buf, have, never, strlen(never)) == NULL);
+}
+
+/* Whether the text arrives, whatever comes before it. */
+static bool
+arrives(struct fixture *f, const char *text)
+{
+	return arrives_without(f, text, NULL);
 }
 
 static void
@@ -217,6 +229,107 @@ test_fanout_quiet_for_all_32_bits_gets_the_next(void **state)
 	publish(&f, 0, "third", 5);
 	publish(&f, 1, "other", 5);
 	assert_true(arrives(&f, "second"));
+	end(&f);
+}
+
+/* One that was adopted ahead of the others: what it had already comes no second time,
+ * also where its share is more than is laid side by side. */
+static void
+test_gather_adopted_ahead_gets_nothing_twice(void **state)
+{
+	static char text[20000];
+	struct fixture f;
+
+	memset(text, '.', sizeof(text));
+	make(&f, "");
+	publish(&f, 0, "had already", 11);
+	slot_set_pos(worker_slot(&f.w, 0), 2, 0); /* behind it; w.done is not */
+	adopt(&f);
+	assert_int_equal(f.w.done, 1);
+	for (int i = 0; i < 6; i++) { /* the other channel's frames lie between */
+		publish(&f, 0, text, sizeof(text));
+		publish(&f, 1, "other", 5);
+	}
+	publish(&f, 0, "the end", 7);
+	turns(&f);
+	assert_true(arrives_without(&f, "the end", "had already"));
+	end(&f);
+}
+
+/* ---- reading ---- */
+
+static void
+say(struct fixture *f, const void *bytes, size_t len)
+{
+	assert_int_equal(send(f->peer, bytes, len, 0), (ssize_t)len);
+	reader_readable(&f->w, 0);
+}
+
+/* Whoever drips a message holds a parser, of which there are not many: also where no
+ * ping would ever look for him. */
+static void
+test_reader_dripped_message_is_closed_without_pings(void **state)
+{
+	static const uint8_t begun[] = {0x81, 0x85, 0, 0, 0, 0, 'h'};
+	struct fixture f;
+	struct slot *s;
+
+	begin(&f, "[limits]\nping_interval = 24h\n");
+	s = worker_slot(&f.w, 0);
+	assert_int_equal(readers_new(&f.w, &f.w.readers), 0);
+	say(&f, begun, sizeof(begun));
+	f.w.tick += READER_STUCK_TICKS;
+	say(&f, "e", 1);
+	readers_tick(&f.w);
+	assert_int_equal(slot_state(s), SLOT_OPEN);
+	assert_int_equal(readers_busy(&f.w), 1);
+	f.w.tick++;
+	readers_tick(&f.w);
+	assert_int_equal(slot_state(s), SLOT_CLOSING);
+	assert_int_equal(s->close_code, 1008);
+	assert_int_equal(page_get(f.w.page, PAGE_closed_timeout), 1);
+	end(&f);
+}
+
+/* However many connect at once, their pings come one by one: each tenth of the interval
+ * has its tenth of them. */
+static void
+test_timer_first_pings_are_spread_evenly(void **state)
+{
+	enum { PARTS = 10, EACH = 1000 };
+	unsigned in_part[PARTS] = {0};
+	struct fixture f;
+
+	begin(&f, "[limits]\nping_interval = 20s\n"); /* 200 ticks */
+	for (int i = 0; i < PARTS * EACH; i++) {
+		uint32_t left;
+
+		timer_opened(&f.w, 0);
+		left = worker_slot(&f.w, 0)->deadline - f.w.tick;
+		assert_in_range(left, 1, 200);
+		in_part[(left - 1) * PARTS / 200]++;
+	}
+	for (int i = 0; i < PARTS; i++) /* seven standard deviations */
+		assert_in_range(in_part[i], EACH - 210, EACH + 210);
+	end(&f);
+}
+
+/* Nobody is let in on what is kept for those who are here. */
+static void
+test_limits_memory_ends_before_the_arena(void **state)
+{
+	struct fixture f;
+	arena_ref ref = 1, last = 0;
+
+	begin(&f, "");
+	while (limits_memory(&f.w) && ref != 0) {
+		ref = arena_alloc(f.w.arena, 4000);
+		last = ref != 0 ? ref : last;
+	}
+	assert_int_not_equal(ref, 0);
+	assert_int_not_equal(arena_alloc(f.w.arena, 4000), 0);
+	arena_free(f.w.arena, last);
+	assert_false(limits_memory(&f.w));
 	end(&f);
 }
 
@@ -513,6 +626,10 @@ main(void)
 	    cmocka_unit_test(test_fanout_quiet_for_all_32_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lagging_for_31_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lapped_latest_gets_the_newest),
+	    cmocka_unit_test(test_gather_adopted_ahead_gets_nothing_twice),
+	    cmocka_unit_test(test_reader_dripped_message_is_closed_without_pings),
+	    cmocka_unit_test(test_timer_first_pings_are_spread_evenly),
+	    cmocka_unit_test(test_limits_memory_ends_before_the_arena),
 	    cmocka_unit_test(test_channels_refused_is_asked_for_again),
 	    cmocka_unit_test(test_adopt_shut_down_connection_goes_on),
 	    cmocka_unit_test(test_adopt_broken_parts_close_their_connection_alone),
