@@ -1,6 +1,6 @@
 /*
  * http.h - HTTP/1.1 as far as an opening handshake needs it: the request's head,
- * strictly, and whole replies.
+ * strictly. What is answered: http_reply.h.
  *
  * Nothing is allocated: a request is slices of the bytes that were peeked at, and
  * lives as long as they do. What two servers could read differently is refused: bare
@@ -20,13 +20,7 @@
 #define HTTP_HEAD_MAX 8192  /* bytes of a request's head; a buffer to peek into */
 #define HTTP_LINE_MAX 4096  /* ... of its first line, without CRLF */
 #define HTTP_HEADERS_MAX 64 /* ... header lines */
-#define HTTP_REPLY_MAX 1024 /* bytes of a reply below, its body aside */
-/* ... that names a subprotocol of the request */
-#define HTTP_UPGRADE_MAX (HTTP_REPLY_MAX + HTTP_HEAD_MAX)
 #define HTTP_KEY_LEN 24
-#define HTTP_ACCEPT_LEN 28
-
-/* ---- requests ---- */
 
 enum http_method { HTTP_GET = 1, HTTP_HEAD = 2, HTTP_POST = 4 };
 
@@ -131,44 +125,5 @@ bool http_name_is(struct slice name, const char *text);
  */
 void http_client_address(const struct http_request *r, const char *trusted, int *family,
     unsigned char addr[16]);
-
-/* ---- replies ---- */
-
-/* Sec-WebSocket-Accept for a key of HTTP_KEY_LEN characters, NUL-terminated.
- * Returns 0 or -EIO when libcrypto has no SHA-1. */
-int http_accept_key(struct slice key, char out[HTTP_ACCEPT_LEN + 1])
-    __attribute__((warn_unused_result));
-
-/*
- * 101 Switching Protocols.
- *
- * protocol    absent: none.
- * extensions  NULL: none; at most HTTP_REPLY_MAX / 2 bytes.
- * out         HTTP_UPGRADE_MAX bytes.
- *
- * Returns its length, -EMSGSIZE or -EIO.
- */
-ptrdiff_t http_upgrade_reply(const struct http_request *r, struct slice protocol,
-    const char *extensions, char *out) __attribute__((warn_unused_result));
-
-/* The reply to a refused request, with its message as body. out: HTTP_REPLY_MAX bytes.
- * Returns its length; a message too long is cut. */
-size_t http_error_reply(const struct http_fault *f, char *out);
-
-/* The head of a reply whose body of body_len bytes follows. out: HTTP_REPLY_MAX bytes.
- * Returns its length. The connection closes behind it. */
-size_t http_reply_head(unsigned status, const char *type, size_t body_len, char *out);
-
-/*
- * A whole reply, e.g. of "application/json".
- *
- * head  the request was HEAD: its body stays out.
- * size  bytes of out.
- *
- * Returns its length or -EMSGSIZE.
- */
-ptrdiff_t http_text_reply(unsigned status, const char *type, const void *body,
-    size_t body_len, bool head, char *out, size_t size)
-    __attribute__((warn_unused_result));
 
 #endif

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "proto/http.h"
+#include "proto/http_reply.h"
 #include "proto/journal.h"
 #include "shm/launch.h"
 #include "worker/accept.h"

@@ -10,6 +10,7 @@
 #include "proto/deflate.h"
 #include "proto/dialect.h"
 #include "proto/http.h"
+#include "proto/http_reply.h"
 #include "proto/journal.h"
 #include "proto/origin.h"
 #include "proto/v1.h"

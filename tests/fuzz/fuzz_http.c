@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "proto/http.h"
+#include "proto/http_reply.h"
 #include "proto/origin.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);

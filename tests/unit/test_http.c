@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "proto/http.h"
+#include "proto/http_reply.h"
 
 /* Add to the text in a buffer of this size. */
 static void
