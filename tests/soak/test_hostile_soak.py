@@ -12,6 +12,7 @@ import test_hostile
 
 class HalfOpen(test_hostile.HalfOpen):
     HALF_OPEN, CLIENTS, ROUNDS, SECONDS, TIMEOUT = 10000, 1000, 3, 10, "20s"
+    COMPARED = True
 
 
 class Churn(test_hostile.Churn):
