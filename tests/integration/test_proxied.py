@@ -293,6 +293,17 @@ class Unix(Behind):
             s.shutdown(socket.SHUT_WR)
             self.assertEqual(read_head(s), b"")
 
+    def test_unix_request_in_too_many_pieces_meets_the_deadline(self):
+        """The kernel takes no more of them: that costs its sender alone."""
+        d = self.unix(limits={"handshake_timeout": "2s"})
+        s = self.connect(d)
+        with self.assertRaises(OSError):
+            s.setblocking(False)
+            for _ in range(8000):
+                s.send(b"G")
+        self.assertEqual(self.ask(d, b"")[0], 101)
+        wait_until("it is closed", lambda: d.counter("closed_timeout") == 1)
+
     def test_unix_request_in_pieces_survives_the_worker(self):
         d = self.unix(options="proxy=v2")
         whole = v2("192.0.2.7") + (REQUEST % "").encode()
