@@ -16,6 +16,7 @@
 #include "tools/wsbench_options.h"
 #include "tools/wsbench_proto.h"
 #include "tools/wsbench_shared.h"
+#include "tools/wsbench_tls.h"
 #include "tools/wsbench_wire.h"
 
 #define KEYS 64               /* handshake keys, used in turn */
@@ -43,6 +44,7 @@ struct client {
 	uint8_t *stash;  /* what came of a frame that is not whole yet */
 	uint64_t due_ns; /* AWAY: when to begin; else: when it was begun */
 	uint32_t next;   /* in a queue of those who wait */
+	SSL *ssl;        /* NULL: plain */
 };
 
 /* First in, first out; each has one fixed delay, so it is in the order of due times. */
@@ -57,6 +59,7 @@ struct gen {
 	struct gen_shared *mine;
 	_Atomic uint32_t *sure, *unsure; /* mine, by channel */
 	const struct bench_proto *proto;
+	struct tls_client *tls; /* NULL: ws:// */
 	int epoll_fd;
 	unsigned index;
 	uint64_t first; /* number of my first client among all */

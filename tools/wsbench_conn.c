@@ -40,6 +40,22 @@ push(struct gen *g, struct queue *q, struct client *c)
 	q->tail = client_index(g, c);
 }
 
+static ssize_t
+client_send(const struct client *c, const void *buf, size_t len)
+{
+	if (c->ssl != NULL)
+		return tls_client_send(c->ssl, buf, len);
+	return send(c->fd, buf, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t
+client_recv(const struct client *c, void *buf, size_t len)
+{
+	if (c->ssl != NULL)
+		return tls_client_recv(c->ssl, buf, len);
+	return recv(c->fd, buf, len, 0);
+}
+
 /* -- ending a connection ---------------------------------------------------- */
 
 /* Close the socket and forget what belonged to it; the client's state is the
@@ -65,6 +81,8 @@ end_socket(struct gen *g, struct client *c, bool abruptly)
 		orders[k].seen = 0;
 	if (abruptly)
 		(void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	SSL_free(c->ssl);
+	c->ssl = NULL;
 	(void)close(c->fd);
 	c->fd = -1;
 	free(c->stash);
@@ -144,7 +162,7 @@ conn_send(struct gen *g, struct client *c, uint8_t opcode, const void *data, siz
 	n = wire_masked(opcode, data, len, gen_random(g), frame);
 	/* A socket that does not take these few bytes is one whose server does not
 	 * read; its own timeouts will show that. */
-	(void)!send(c->fd, frame, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)!client_send(c, frame, n);
 }
 
 /* Returns false when the connection is no more. */
@@ -205,7 +223,7 @@ send_opening(struct gen *g, struct client *c)
 	size_t n = g->proto->opened(&pc, out, sizeof(out), &pending);
 
 	c->pending = (uint16_t)pending;
-	if (n > 0 && send(c->fd, out, n, MSG_NOSIGNAL) != (ssize_t)n) {
+	if (n > 0 && client_send(c, out, n) != (ssize_t)n) {
 		conn_broken(g, c); /* a fresh socket takes more than this */
 		return;
 	}
@@ -307,7 +325,7 @@ conn_read(struct gen *g, struct client *c, size_t most)
 		room = BUFFER_LEN - have;
 		if (room > most - got)
 			room = most - got;
-		n = recv(c->fd, g->buffer + have, room, 0);
+		n = client_recv(c, g->buffer + have, room);
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
 			on_end(g, c);
 			return;
@@ -336,6 +354,25 @@ conn_read(struct gen *g, struct client *c, size_t most)
 
 /* -- connecting ----------------------------------------------------------------- */
 
+/* Go on with the handshake of TLS. Returns whether it is done. */
+static bool
+open_tls(struct gen *g, struct client *c)
+{
+	int r = -ENOMEM;
+
+	if (c->ssl == NULL)
+		c->ssl = tls_client_begin(g->tls, c->fd);
+	if (c->ssl != NULL)
+		r = tls_client_handshake(c->ssl);
+	if (r == 0) {
+		OWN_ADD(g->mine->tls_opened, 1u);
+		OWN_ADD(g->mine->tls_resumed, tls_client_resumed(c->ssl));
+	} else if (r != -EAGAIN) {
+		fail(g, c);
+	}
+	return r == 0;
+}
+
 /* The request, as soon as the socket takes it. */
 static void
 send_request(struct gen *g, struct client *c)
@@ -345,6 +382,8 @@ send_request(struct gen *g, struct client *c)
 	ssize_t n;
 	int len;
 
+	if (g->tls != NULL && !open_tls(g, c))
+		return;
 	if (!g->proto->request(&pc, target, sizeof(target), headers, sizeof(headers))) {
 		fail(g, c);
 		return;
@@ -361,7 +400,7 @@ send_request(struct gen *g, struct client *c)
 		fail(g, c);
 		return;
 	}
-	n = send(c->fd, request, (size_t)len, MSG_NOSIGNAL);
+	n = client_send(c, request, (size_t)len);
 	if (n == len)
 		c->state = STATE_HANDSHAKE;
 	else if (n >= 0 || (errno != EAGAIN && errno != ENOTCONN))
@@ -485,7 +524,7 @@ void
 conn_event(struct gen *g, struct client *c, uint32_t events)
 {
 	if (c->state == STATE_CONNECTING && (events & (EPOLLERR | EPOLLHUP)) == 0 &&
-	    (events & EPOLLOUT) != 0)
+	    (events & (EPOLLOUT | EPOLLIN)) != 0)
 		send_request(g, c);
 	if (c->state == STATE_CONNECTING && (events & (EPOLLERR | EPOLLHUP)) != 0)
 		fail(g, c);

@@ -187,14 +187,19 @@ gen_init(struct gen *g)
 		return -EIO;
 	g->random |= 1;
 	g->start_ns = g->tick_ns = g->scan_ns = net_now_ns();
+	if (g->o->tls && tls_client_new(g->o->resume, &g->tls) < 0)
+		return -ENOMEM;
 	return make_keys(g);
 }
 
 static void
 gen_done(struct gen *g)
 {
-	for (uint32_t i = 0; g->clients != NULL && i < g->n; i++)
+	for (uint32_t i = 0; g->clients != NULL && i < g->n; i++) {
+		SSL_free(g->clients[i].ssl);
 		free(g->clients[i].stash);
+	}
+	tls_client_free(g->tls);
 	for (unsigned i = 0; g->known != NULL && i < CHECK_KNOWN; i++)
 		free(g->known[i].bytes);
 	free(g->clients);

@@ -2,6 +2,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,13 +48,15 @@ int
 net_url(const char *url, struct sockaddr_storage *ret_addr, socklen_t *ret_len,
     char *ret_host, size_t host_size, char *ret_path, size_t path_size)
 {
-	const char *host, *path;
+	const char *host, *path, *port;
 	char with_port[300];
+	bool tls = strncmp(url, "wss://", 6) == 0;
 	size_t len;
 
-	if (strncmp(url, "ws://", 5) != 0)
+	if (!tls && strncmp(url, "ws://", 5) != 0)
 		return -EINVAL;
-	host = url + 5;
+	host = url + (tls ? 6 : 5);
+	port = tls ? ":443" : ":80";
 	len = strcspn(host, "/?");
 	path = host[len] != '\0' ? host + len : "/";
 	if (len == 0 || len >= host_size || len + 4 > sizeof(with_port) ||
@@ -62,8 +65,9 @@ net_url(const char *url, struct sockaddr_storage *ret_addr, socklen_t *ret_len,
 	memcpy(ret_host, host, len);
 	ret_host[len] = '\0';
 	memcpy(ret_path, path, strlen(path) + 1);
-	snprintf(with_port, sizeof(with_port), "%s%s", ret_host,
-	    strrchr(ret_host, ':') > strrchr(ret_host, ']') ? "" : ":80");
+	if (strrchr(ret_host, ':') > strrchr(ret_host, ']'))
+		port = "";
+	snprintf(with_port, sizeof(with_port), "%s%s", ret_host, port);
 	return resolve(with_port, strlen(with_port), ret_addr, ret_len);
 }
 

@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* Take a ws:// URL apart and resolve its host. path is "/" at least. Returns 0 or
- * -EINVAL. */
+/* Take a ws:// or wss:// URL apart and resolve its host. path is "/" at least. Returns
+ * 0 or -EINVAL. */
 int net_url(const char *url, struct sockaddr_storage *ret_addr, socklen_t *ret_len,
     char *ret_host, size_t host_size, char *ret_path, size_t path_size)
     __attribute__((warn_unused_result));

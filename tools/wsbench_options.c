@@ -52,6 +52,7 @@ static const struct option_row rows[] = {
     {"concurrency", KIND_COUNT, AT(concurrency), "N", "handshakes at a time"},
     {"source", KIND_TEXT, AT(source), "ADDR,…", "source addresses"},
     {"pin", KIND_FLAG, AT(pin), "", "each process to a core"},
+    {"resume", KIND_FLAG, AT(resume), "", "wss://: with the ticket that came last"},
     {"Messages", KIND_SECTION, 0, "", ""},
     {"publish", KIND_TEXT, AT(publish), "VIA",
 	"none, redis, emitter, http, post, control, client, floor"},
@@ -405,7 +406,13 @@ options_finish(struct options *o)
 {
 	if (net_url(o->url, &o->addr, &o->addr_len, o->host, sizeof(o->host), o->path,
 		sizeof(o->path)) < 0)
-		return complain("url", o->url, "not a ws:// URL that can be resolved");
+		return complain(
+		    "url", o->url, "not a ws:// or wss:// URL that can be resolved");
+	o->tls = strncmp(o->url, "wss:", 4) == 0;
+	if (o->tls && o->floor != NULL)
+		return complain("floor", o->floor, "floors speak no TLS");
+	if (o->resume && !o->tls)
+		return complain("resume", o->url, "not a wss:// URL");
 	if (finish_sources(o) < 0)
 		return -EINVAL;
 	if (o->connections == 0 || o->channels == 0 || o->subscriptions == 0 ||

@@ -41,6 +41,7 @@ struct options { /* NOLINT(clang-analyzer-optin.performance.Padding) */
 	unsigned concurrency;
 	const char *source;
 	bool pin;
+	bool resume; /* TLS, with the ticket that a client got last */
 	/* publishers */
 	const char *publish;
 	const char *redis, *prefix, *admin, *api_key, *control;
@@ -67,6 +68,7 @@ struct options { /* NOLINT(clang-analyzer-optin.performance.Padding) */
 	bool quiet;
 
 	/* worked out by options_finish() */
+	bool tls; /* a wss:// URL */
 	struct sockaddr_storage addr;
 	socklen_t addr_len;
 	char host[256]; /* for the Host header */

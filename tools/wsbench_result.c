@@ -157,6 +157,10 @@ connections_json(const struct run *r)
 	set_count(o, "wanted", r->o->connections);
 	set_count(o, "open", result_sum(r, RESULT_open));
 	set_count(o, "opened", result_sum(r, RESULT_opened));
+	if (r->o->tls) {
+		set_count(o, "tls_opened", result_sum(r, RESULT_tls_opened));
+		set_count(o, "tls_resumed", result_sum(r, RESULT_tls_resumed));
+	}
 	set_count(o, "failed", result_sum(r, RESULT_failed));
 	set_count(o, "refused", result_sum(r, RESULT_refused));
 	set_count(o, "given_up", result_sum(r, RESULT_given_up));

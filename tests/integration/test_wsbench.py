@@ -20,6 +20,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from harness import BIN, DEADLINE, wait_until  # noqa: E402
+from tlsclient import TlsCase  # noqa: E402
 
 WSBENCH = os.path.join(BIN, "wsbench")
 
@@ -203,6 +204,45 @@ class Limit(unittest.TestCase):
             done = run(wrong)
             self.assertNotEqual(done.returncode, 0, wrong)
             self.assertIn("wsbench:", done.stderr, wrong)
+
+
+class Tls(TlsCase):
+    """A server's clients through TLS, who are all reset once and come again."""
+
+    def run_storm(self, *args):
+        d = self.tls_daemon({"channel *": {"history": "yes"}})
+        done = run("--url=wss://127.0.0.1:%d/ws" % d.tls_port, "--protocol=v1",
+                   "--publish=control", "--control=" + d.control, "--connections=40",
+                   "--processes=2", "--channels=4", "--rate=100", "--size=100-20000",
+                   "--duration=1", "--warmup=0.2", "--storm", *args)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual({k: n for k, n in result["check"].items()
+                          if k in ("lost", "repeated", "reordered", "altered")},
+                         dict.fromkeys(("lost", "repeated", "reordered", "altered"), 0))
+        made = result["connections"]
+        self.assertEqual(made["open"], 40)
+        self.assertEqual(made["tls_opened"], made["opened"])
+        self.assertEqual(d.counter("tls_handshakes"), made["tls_opened"])
+        self.assertEqual(d.counter("tls_resumed"), made["tls_resumed"])
+        return made
+
+    def test_tls_all_is_delivered_by_full_handshakes(self):
+        made = self.run_storm()
+        self.assertGreaterEqual(made["tls_opened"], 80)
+        self.assertEqual(made["tls_resumed"], 0)
+
+    def test_tls_resume_uses_tickets_and_resets_do_not_spoil_them(self):
+        # Those of the storm at least: the first ones may all begin before a ticket came.
+        self.assertGreaterEqual(self.run_storm("--resume")["tls_resumed"], 40)
+
+    def test_tls_is_no_floors_and_tickets_want_it(self):
+        for why, *args in (("no TLS", "--url=wss://127.0.0.1:1/", "--floor=send",
+                            "--server=true"),
+                           ("not a wss://", "--url=ws://127.0.0.1:1/", "--resume")):
+            done = run(*args)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(why, done.stderr)
 
 
 if __name__ == "__main__":
