@@ -13,6 +13,7 @@
 #include "worker/peek.h"
 #include "worker/proxied.h"
 #include "worker/reader.h"
+#include "worker/tls.h"
 
 bool
 proxied_trusts(const struct worker *w, const struct client_peer *peer)
@@ -79,13 +80,26 @@ finish(struct worker *w, uint32_t slot, enum proxy_result r, size_t len)
 	return true;
 }
 
+/* The address has as many connections as it may. Who waits for TLS cannot read why, and
+ * a handshake that tells so would be what we have no room for. */
+static void
+turn_away(struct worker *w, uint32_t slot)
+{
+	static const struct http_fault full = {.status = 429,
+	    .message = "too many connections from this address",
+	    .retry_s = HANDSHAKE_FULL_RETRY_S};
+
+	page_add(w->page, PAGE_limited_address, 1);
+	if (tls_is_due(w, worker_slot(w, slot)))
+		client_close(w, slot, CLIENT_END_LIMIT);
+	else
+		handshake_refuse(w, slot, &full);
+}
+
 bool
 proxied_take(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
-	struct http_fault full = {.status = 429,
-	    .message = "too many connections from this address",
-	    .retry_s = HANDSHAKE_FULL_RETRY_S};
 	size_t n = peek(w, slot);
 	struct proxy_header h;
 	enum proxy_result r = proxy_parse(readers_buffer(w), n, &h);
@@ -108,9 +122,7 @@ proxied_take(struct worker *w, uint32_t slot)
 	}
 	room = note(w, s, &h);
 	done(w, slot, h.len);
-	if (!room) {
-		page_add(w->page, PAGE_limited_address, 1);
-		handshake_refuse(w, slot, &full);
-	}
+	if (!room)
+		turn_away(w, slot);
 	return room;
 }

@@ -107,6 +107,8 @@ on_bio_write(BIO *bio, const char *buf, int len)
 	struct conn *c = &t->conn[t->slot];
 	ssize_t n = 0;
 
+	/* What a read left would make OpenSSL take an error for a wait. */
+	BIO_clear_retry_flags(bio);
 	if (c->held_len == 0)
 		n = socket_send(t->w, t->slot, buf, (size_t)len);
 	if (n < 0 || (n < len && !hold(c, buf + n, (size_t)(len - n))))

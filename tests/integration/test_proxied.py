@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import stat
+import ssl
 import struct
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import DEADLINE, Case, cpu_seconds, free_port, wait_until
+from tlsclient import Pump, TlsCase, context, read_end, upgrade
 
 REQUEST = ("GET /ws/news HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n"
            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -416,6 +418,99 @@ class UnixReader(threading.Thread):
             at += 4 + 3008
         if self.whole:
             assert number == n and self.got[at:] == b"\x81\x03end", (number, n)
+
+
+class Encrypted(TlsCase):
+    """TLS behind a PROXY header, over TCP and through a unix socket."""
+
+    def listen(self, where, **server):
+        d = self.daemon({"server": dict(server, listen=["%s proxy=v2 tls=yes" % where]),
+                         "tls": {"certificate": self.pem, "key": self.key}}, workers=1)
+        d.where = where
+        return d
+
+    def both(self, **server):
+        yield self.listen("127.0.0.1:%d" % free_port(), **server)
+        yield self.listen("unix:" + os.path.join(self.dir, "tls.sock"), **server)
+
+    def connect(self, d):
+        unix = d.where.startswith("unix:")
+        s = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        s.settimeout(DEADLINE)
+        self.addCleanup(s.close)
+        host, at = d.where.split(":")
+        s.connect(at if unix else (host, int(at)))
+        return s
+
+    def open(self, d, header):
+        s = self.connect(d)
+        s.sendall(header)
+        s = context(self.pem).wrap_socket(s, server_hostname="localhost")
+        self.addCleanup(s.close)
+        upgrade(s, "/ws/news")
+        return s
+
+    def address(self, d):
+        return [c["address"] for c in d.ctl("clients")["clients"]]
+
+    def test_encrypted_address_is_the_clients_and_data_flows(self):
+        for d in self.both():
+            s = self.open(d, v2("192.0.2.8"))
+            self.assertEqual(self.address(d), ["192.0.2.8:56324"])
+            s.sendall(masked(9, b"there?"))
+            self.assertEqual(s.recv(100), b"\x8a\x06there?")
+            d.publish("news", "x" * 60000)
+            got = b""
+            while len(got) < 60004:
+                got += s.recv(65536)
+            self.assertEqual(got, b"\x81\x7e\xea\x60" + b"x" * 60000)
+            s.sendall(masked(8, b"\x03\xe8"))
+            self.assertEqual(s.recv(100), b"\x88\x02\x03\xe8")
+            self.assertEqual(s.recv(100), b"")
+
+    def test_encrypted_all_in_pieces_is_taken(self):
+        for d in self.both():
+            sock = self.connect(d)
+            pump = Pump(sock, context(self.pem))
+
+            def put(data):
+                # To poll(2) a unix socket is full with 70 pieces unread, however short:
+                # a hello in single bytes does not fit.
+                for at in range(0, len(data), 20):
+                    sock.sendall(data[at:at + 20])
+
+            put(v2("192.0.2.9"))
+            pump.run(pump.tls.do_handshake, put)
+            pump.run(lambda: pump.tls.write((REQUEST % "").encode()), put)
+            got = b""
+            while b"\r\n\r\n" not in got:
+                got += pump.run(lambda: pump.tls.read(65536), put)
+            self.assertTrue(got.startswith(b"HTTP/1.1 101"), got)
+            self.assertEqual(self.address(d), ["192.0.2.9:56324"])
+
+    def test_encrypted_header_inside_tls_is_a_bad_request(self):
+        for d in self.both():
+            s = self.connect(d)
+            s.sendall(v2("192.0.2.8"))
+            s = context(self.pem).wrap_socket(s, server_hostname="localhost")
+            self.addCleanup(s.close)
+            s.sendall(v2("192.0.2.66") + (REQUEST % "").encode())
+            self.assertIn(b" 400 ", read_head(s))
+
+    def test_encrypted_without_a_header_is_refused(self):
+        for d in self.both():
+            with self.assertRaises((ssl.SSLError, ConnectionError)):
+                context().wrap_socket(self.connect(d), server_hostname="localhost")
+            self.assertEqual(d.counter("refused_proxy"), 1)
+
+    def test_encrypted_refusal_says_nothing_in_the_clear(self):
+        for d in self.both(max_connections_per_ip=1):
+            self.open(d, v2("192.0.2.8"))
+            s = self.connect(d)
+            s.sendall(v2("192.0.2.8"))
+            self.assertEqual(read_end(s), b"")
+            self.assertEqual(d.counter("limited_address"), 1)
+            self.open(d, v2("192.0.2.7"))
 
 
 if __name__ == "__main__":
