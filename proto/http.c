@@ -600,6 +600,9 @@ parse_forwarded(struct slice s, int *ret_family, unsigned char addr[16])
 		unmap(ret_family, addr);
 		return true;
 	}
+	/* The words that a listener may have for an address are none of a client's. */
+	if (s.p[0] != '[' && (s.p[0] < '0' || s.p[0] > '9'))
+		return false;
 	if (address_parse(s.p, s.len, &ss, &len, &why) < 0)
 		return false;
 	*ret_family = ss.ss_family;

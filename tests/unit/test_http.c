@@ -432,6 +432,8 @@ test_http_client_address_behind_proxies(void **state)
 	    {"10.0.0.0/8", "X-Forwarded-For: 10.0.0.0/8\r\n", "10.0.0.1"},
 	    {"10.0.0.0/8", "X-Forwarded-For: unix:\r\n", "10.0.0.1"},
 	    {"10.0.0.0/8", "X-Forwarded-For: 1.1.1.1:99999\r\n", "10.0.0.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: localhost:80\r\n", "10.0.0.1"},
+	    {"10.0.0.0/8", "X-Forwarded-For: *:80\r\n", "10.0.0.1"},
 	    {"10.0.0.0/8", "X-Forwarded-For: \"1.1.1.1\"\r\n", "10.0.0.1"},
 	    {"10.0.0.0/8", "Forwarded: for=1.1.1.1\r\n", "10.0.0.1"},
 	};
