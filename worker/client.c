@@ -374,6 +374,8 @@ client_close(struct worker *w, uint32_t slot, enum client_end why)
 		add_demand(w, s, -1);
 	ev_io_stop(w->loop, &c->io[slot]);
 	timer_clear(w, slot);
+	if (s->flags & SLOT_TLS)
+		tls_shutdown(w, slot);
 	/* Before the slot is free: a successor takes a connected socket without a slot
 	 * for a new connection. */
 	(void)shutdown(s->fd, SHUT_RDWR);

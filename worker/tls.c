@@ -507,7 +507,8 @@ tls_shutdown(struct worker *w, uint32_t slot)
 {
 	struct conn *c = conn_of(w, slot);
 
-	if (!c->opened || c->failed)
+	if (!c->opened || c->failed || c->held_len > 0 ||
+	    (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN))
 		return;
 	enter(w->tls, slot, NULL, 0);
 	(void)SSL_shutdown(c->ssl);

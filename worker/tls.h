@@ -90,7 +90,8 @@ ssize_t tls_send(struct worker *w, uint32_t slot, const struct iovec *iov, int n
 bool tls_is_holding(const struct worker *w, uint32_t slot);
 int tls_flush(struct worker *w, uint32_t slot) __attribute__((warn_unused_result));
 
-/* Nothing more will be sent: say so (close_notify). */
+/* Nothing more will be sent: say so (close_notify, RFC 8446 §6.1), once, and unless a
+ * part of a record is held, behind which nobody could read it. */
 void tls_shutdown(struct worker *w, uint32_t slot);
 
 /* The connection goes. */

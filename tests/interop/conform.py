@@ -7,13 +7,16 @@ whole  request and frames in one piece: what lies behind the head must not be lo
 bytes  a byte at a time (of long ones: the first and the last few hundred)
 cuts   in random pieces; the seed is printed, WSCAST_SEED sets it
 
-All run at once on one loop, many connections at a time.
+All run at once on one loop, many connections at a time, and a part of them through
+TLS too: there each piece is a record, and what is in it comes out of OpenSSL at once.
+WSCAST_CONFORM_TLS=all has every case through TLS in every way.
 """
 
 import asyncio
 import os
 import random
 import socket
+import ssl
 import struct
 import sys
 import zlib
@@ -23,6 +26,7 @@ from wire import BINARY, CLOSE, KEY, NAMES, PING, PONG, TEXT, accept_of, close, 
 from wire import take_frames, take_reply
 
 FEEDS = ("whole", "bytes", "cuts")
+TLS_FEEDS = FEEDS if os.environ.get("WSCAST_CONFORM_TLS") == "all" else ("whole",)
 SEED = int(os.environ.get("WSCAST_SEED", random.SystemRandom().randrange(1 << 32)))
 CONNECTIONS = 60  # at a time
 SINGLE_HEAD, SINGLE_TAIL = 400, 200  # bytes of a long case that go one by one
@@ -95,11 +99,76 @@ def cuts(data, rng):
     return [data[a:b] for a, b in zip(edges, edges[1:])]
 
 
-class Run:
-    """One case, fed in one way."""
+class Plain:
+    """The socket itself."""
 
-    def __init__(self, case, feed, port):
-        self.case, self.feed, self.port = case, feed, port
+    def __init__(self, sock):
+        self.loop, self.sock = asyncio.get_running_loop(), sock
+
+    async def open(self):
+        pass
+
+    async def send(self, data):
+        await self.loop.sock_sendall(self.sock, data)
+
+    async def recv(self):
+        return await self.loop.sock_recv(self.sock, 1 << 16)
+
+    async def end(self):
+        self.sock.shutdown(socket.SHUT_WR)
+
+
+class Encrypted(Plain):
+    """TLS over it: what is sent at once is one record, as long as it fits."""
+
+    def __init__(self, sock, context):
+        super().__init__(sock)
+        self.inside, self.outside = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.inside, self.outside, server_hostname="localhost")
+
+    async def flush(self):
+        await super().send(self.outside.read())
+
+    async def open(self):
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await self.flush()
+                self.inside.write(await super().recv() or self.cut())
+        await self.flush()
+
+    def cut(self):
+        raise ConnectionError("ended without close_notify")
+
+    async def send(self, data):
+        self.tls.write(data)
+        await self.flush()
+
+    async def recv(self):
+        while True:
+            try:
+                return self.tls.read(1 << 16)
+            except ssl.SSLWantReadError:
+                self.inside.write(await super().recv() or self.cut())
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    async def end(self):
+        try:
+            self.tls.unwrap()  # our close_notify, and not its answer
+        except ssl.SSLWantReadError:
+            pass
+        await self.flush()
+        await super().end()
+
+
+class Run:
+    """One case, fed in one way; through TLS if there is a context for it."""
+
+    def __init__(self, case, feed, port, context=None):
+        self.case, self.feed, self.port, self.context = case, feed, port, context
         self.rng = random.Random(SEED ^ zlib.crc32(case.name.encode()))
         self.got = bytearray()
         self.ended = None  # "closed" or what went wrong
@@ -114,11 +183,13 @@ class Run:
         reading = None
         try:
             await loop.sock_connect(sock, ("127.0.0.1", self.port))
-            reading = loop.create_task(self.read(loop, sock))
-            await asyncio.wait_for(self.talk(loop, sock, reading), DEADLINE)
+            pipe = Encrypted(sock, self.context) if self.context else Plain(sock)
+            await asyncio.wait_for(pipe.open(), DEADLINE)
+            reading = loop.create_task(self.read(pipe))
+            await asyncio.wait_for(self.talk(pipe, reading), DEADLINE)
         except asyncio.TimeoutError:
             return "no end came; so far %s" % self.describe()
-        except ConnectionError as e:
+        except (ConnectionError, ssl.SSLError) as e:
             self.ended = self.ended or repr(e)
         finally:
             if reading:
@@ -129,13 +200,13 @@ class Run:
         except AssertionError as e:
             return str(e)
 
-    async def read(self, loop, sock):
+    async def read(self, pipe):
         try:
-            while data := await loop.sock_recv(sock, 1 << 16):
+            while data := await pipe.recv():
                 self.got += data
                 self.more.set()
             self.ended = "closed"
-        except ConnectionError as e:
+        except (ConnectionError, ssl.SSLError) as e:
             self.ended = repr(e)
         self.more.set()
 
@@ -144,31 +215,31 @@ class Run:
             self.more.clear()
             await self.more.wait()
 
-    async def talk(self, loop, sock, reading):
+    async def talk(self, pipe, reading):
         case = self.case
         try:
             if self.feed == "whole":
-                await loop.sock_sendall(sock, case.ask + case.send)
+                await pipe.send(case.ask + case.send)
             elif self.feed == "cuts":
-                await self.pieces(loop, sock, cuts(case.ask + case.send, self.rng))
+                await self.pieces(pipe, cuts(case.ask + case.send, self.rng))
             elif case.status == 101 and case.send and case.frames[:-1]:
-                await loop.sock_sendall(sock, case.ask)
+                await pipe.send(case.ask)
                 await self.until(lambda: b"\r\n\r\n" in self.got)
-                await self.pieces(loop, sock, singles(case.send))
+                await self.pieces(pipe, singles(case.send))
             else:
-                await self.pieces(loop, sock, singles(case.ask + case.send))
+                await self.pieces(pipe, singles(case.ask + case.send))
             if case.half:
-                sock.shutdown(socket.SHUT_WR)
-        except ConnectionError:
+                await pipe.end()
+        except (ConnectionError, ssl.SSLError):
             pass  # what came before tells whether it may close now
         if case.reply is not None:
             await self.until(self.close_came)
-            await loop.sock_sendall(sock, case.reply)
+            await pipe.send(case.reply)
         await reading
 
-    async def pieces(self, loop, sock, pieces):
+    async def pieces(self, pipe, pieces):
         for piece in pieces:
-            await loop.sock_sendall(sock, piece)
+            await pipe.send(piece)
             await asyncio.sleep(0)  # the others' turn, and the server's
 
     def close_came(self):
@@ -264,22 +335,28 @@ def show(frames):
     return "[" + ", ".join(out) + (", …]" if len(frames) > 40 else "]")
 
 
-def run_all(cases, port_of):
-    """Feed all; {(name, feed): None or what went wrong}."""
+def run_all(cases, port_of, context):
+    """Feed all; {(name, feed, whether through TLS): None or what went wrong}."""
     print("seed %d" % SEED, file=sys.stderr)
 
     async def go():
         room = asyncio.Semaphore(CONNECTIONS)
         results = {}
 
-        async def one(case, feed):
+        async def one(case, feed, tls):
             async with room:
-                results[case.name, feed] = await Run(case, feed, port_of(case.server)).go()
+                results[case.name, feed, tls] = await Run(
+                    case, feed, port_of(case.server, tls), context if tls else None).go()
 
         # Mixed, so that the large ones do not all meet.
-        runs = [(case, feed) for feed in FEEDS for case in cases]
+        runs = [(case, feed, tls) for feed, tls in ways() for case in cases]
         random.Random(SEED).shuffle(runs)
-        await asyncio.gather(*(one(case, feed) for case, feed in runs))
+        await asyncio.gather(*(one(*run) for run in runs))
         return results
 
     return asyncio.run(go())
+
+
+def ways():
+    """(feed, whether through TLS)"""
+    return [(feed, False) for feed in FEEDS] + [(feed, True) for feed in TLS_FEEDS]

@@ -1,4 +1,5 @@
-"""RFC 6455 and RFC 7692 by the letter: a test for each case and each way to feed it.
+"""RFC 6455 and RFC 7692 by the letter: a test for each case and each way to feed it,
+plain and through TLS.
 
 The cases are tables in cases_*.py. All of them run at once before the first test; a
 test only looks at what its case brought.
@@ -7,6 +8,7 @@ test only looks at what its case brought.
 import os
 import re
 import sys
+import tempfile
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -16,16 +18,23 @@ import cases_deflate
 import cases_frames
 import cases_handshake
 import cases_text
-from conform import FEEDS, SEED, run_all
-from harness import Daemon
+from conform import SEED, run_all, ways
+from harness import Daemon, free_port
+from tlsclient import context, make_certificate
 
 GROUPS = {"Handshake": cases_handshake, "Frames": cases_frames, "Text": cases_text,
           "Close": cases_close, "Deflate": cases_deflate}
 
 
-def server(max_message_size):
-    return Daemon({"server": {"echo": "yes"}, "limits": {"max_message_size": max_message_size},
-                   "channel shut:*": {"subscribe": "nobody"}}, workers=2)
+def server(max_message_size, pem, key):
+    port, tls_port = free_port(), free_port()
+    d = Daemon({"server": {"echo": "yes", "listen": ["127.0.0.1:%d" % port,
+                                                     "127.0.0.1:%d tls=yes" % tls_port]},
+                "tls": {"certificate": pem, "key": key},
+                "limits": {"max_message_size": max_message_size},
+                "channel shut:*": {"subscribe": "nobody"}}, workers=2, port=port)
+    d.tls_port = tls_port
+    return d
 
 
 SERVERS = {"echo": cases_frames.ECHO_MAX, "small": cases_frames.SMALL_MAX,
@@ -35,12 +44,21 @@ results = {}
 
 
 def setUpModule():
+    with tempfile.TemporaryDirectory() as folder:
+        run_cases(*make_certificate(folder, "conform"))
+
+
+def run_cases(pem, key):
     daemons = {}
+
+    def port_of(name, tls):
+        return daemons[name].tls_port if tls else daemons[name].port
+
     try:
         for name, size in SERVERS.items():
-            daemons[name] = server(size)
-        results.update(run_all([c for group in CASES.values() for c in group],
-                               lambda name: daemons[name].port))
+            daemons[name] = server(size, pem, key)
+        results.update(run_all([c for group in CASES.values() for c in group], port_of,
+                               context(pem)))
         for d in daemons.values():
             died = [w for w in d.workers() if w["restarts"]]
             if died:
@@ -50,13 +68,13 @@ def setUpModule():
             d.done()
 
 
-def make_test(case, feed):
+def make_test(case, feed, tls):
     def test(self):
-        wrong = results[case.name, feed]
+        wrong = results[case.name, feed, tls]
         if wrong:
             rule = case.rule if case.rule.startswith("RFC") else "RFC 6455 §" + case.rule
-            self.fail("%s, fed %s (%s; seed %d): %s"
-                      % (case.name, feed, rule, SEED, wrong))
+            self.fail("%s, fed %s%s (%s; seed %d): %s" % (
+                case.name, feed, " through TLS" if tls else "", rule, SEED, wrong))
 
     test.__doc__ = None
     return test
@@ -65,11 +83,12 @@ def make_test(case, feed):
 def make_class(group, cases):
     tests = {}
     for case in cases:
-        for feed in FEEDS:
-            name = "test_%s_%s" % (re.sub(r"\W", "_", case.name), feed)
+        for feed, tls in ways():
+            name = "test_%s_%s%s" % (re.sub(r"\W", "_", case.name), feed,
+                                     "_tls" if tls else "")
             if name in tests:
                 raise ValueError("two cases are called %s" % case.name)
-            tests[name] = make_test(case, feed)
+            tests[name] = make_test(case, feed, tls)
     return type(group, (unittest.TestCase,), tests)
 
 
