@@ -465,6 +465,7 @@ class Encrypted(TlsCase):
             self.assertEqual(self.address(d), ["192.0.2.8:56324"])
             s.sendall(masked(9, b"there?"))
             self.assertEqual(s.recv(100), b"\x8a\x06there?")
+            wait_until("it is subscribed", lambda: d.status()["channels"] == 1)
             d.publish("news", "x" * 60000)
             got = b""
             while len(got) < 60004:
