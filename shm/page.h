@@ -17,7 +17,7 @@
 
 #include "shm/ring.h"
 
-#define PAGE_VERSION 6
+#define PAGE_VERSION 7
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
@@ -35,6 +35,9 @@
 	X(closed_crash, "connections closed because a crash cut what they sent")       \
 	X(adopted, "connections taken over from a predecessor")                        \
 	X(lapped, "times that a connection fell out of the retained window")           \
+	X(skipped, "times that a lapped connection was moved on, and not closed")      \
+	X(skipped_messages, "messages that it was told to have missed")                \
+	X(replaced, "times that a newer message took a waiting one's place (latest)")  \
 	X(sent, "messages delivered whole to sockets")                                 \
 	X(sent_bytes, "bytes handed to sockets")                                       \
 	X(sends, "send calls made")                                                    \

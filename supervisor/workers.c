@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "proto/journal.h"
+#include "shm/directory.h"
 #include "supervisor/keeper_link.h"
 #include "supervisor/workers.h"
 
@@ -105,7 +106,7 @@ power_of_two(uint64_t n)
 }
 
 /* Sizes of the tables: as many connections as there can be descriptors, since
- * max_connections may change. They cost address space; memory only as it is used. */
+ * max_connections may change, and all channels that the ring can know. They cost address space; memory only as it is used. */
 static void
 choose_sizes(struct workers *w)
 {
@@ -117,7 +118,7 @@ choose_sizes(struct workers *w)
 		n = nofile.rlim_cur > 2 * FDS_RESERVE ? nofile.rlim_cur - FDS_RESERVE
 						      : FDS_RESERVE;
 	w->nslots = (uint32_t)n;
-	w->nchannels = n < 1u << 16 ? 1u << 16 : (uint32_t)n;
+	w->nchannels = ring_directory(w->s->ring)->max;
 	w->arena_len = (64u << 20) + (n * 512 + (1u << 20)) / (1u << 20) * (1u << 20);
 }
 

@@ -150,6 +150,7 @@ struct trace {
 	uint64_t cursor;
 	uint32_t tx;
 	uint32_t left; /* bytes that the kernel took behind tx */
+	bool first;    /* no record's frame was stepped over */
 };
 
 static void
@@ -218,7 +219,10 @@ retrace_record(struct worker *w, struct slot *s, struct trace *t)
 
 		end = t->cursor + (o->at - (uint32_t)t->cursor);
 	}
-	number = out_next(w, s, t->cursor, end, s->flags & SLOT_LAGGING, &channel);
+	/* The first that a lagging one was sent is the record at `pos`:
+	 * flush_records(). */
+	number = out_next(
+	    w, s, t->cursor, end, (s->flags & SLOT_LAGGING) && !t->first, &channel);
 	if (number == end && s->out == 0)
 		return -EPROTO;
 	t->cursor = number;
@@ -232,6 +236,7 @@ retrace_record(struct worker *w, struct slot *s, struct trace *t)
 	t->left -= (uint32_t)len;
 	t->tx += (uint32_t)len;
 	t->cursor = number + 1;
+	t->first = false;
 	return 1;
 }
 
@@ -243,7 +248,8 @@ static int
 retrace(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
-	struct trace t = {.cursor = out_cursor(w, slot), .tx = slot_tx(s)};
+	struct trace t = {
+	    .cursor = out_cursor(w, slot), .tx = slot_tx(s), .first = true};
 	uint32_t taken = 0;
 	int r = bytes_taken(s, &taken);
 

@@ -124,7 +124,10 @@ batch_collect(struct worker *w, const struct slot *s, uint64_t number, uint64_t 
 		const void *frame;
 		size_t len;
 
-		number = out_next(w, s, number, end, check_from, &channel);
+		/* What has begun is finished, wherever its subscription begins by now.
+		 */
+		number = out_next(w, s, number, end,
+		    check_from && (s->part == 0 || b->nframes > 0), &channel);
 		if (number == end)
 			break;
 		len = side_frame(w, s->dialect, number, channel, &frame);
@@ -243,6 +246,10 @@ flush_records(struct worker *w, uint32_t slot, uint64_t end)
 		slot_set_pos(s, (uint32_t)b.end, slot_tx(s));
 		return FLUSH_MORE;
 	}
+	/* What has begun of a connection that lags is the record at `pos`: a successor
+	 * finds it there, though `from` may have passed it. */
+	if (lagging)
+		slot_set_pos(s, (uint32_t)b.frame[0].number, slot_tx(s));
 	sending_begin(s);
 	f = send_batch(w, slot, &b);
 	sending_end(s);
@@ -305,7 +312,28 @@ flush_private(struct worker *w, uint32_t slot)
 	return f;
 }
 
-/* slow = latest: of what has not begun, only the newest of such a channel counts. */
+/* Whether the private frame that comes first is what `part` counts. */
+static bool
+private_begun(const struct worker *w, const struct slot *s)
+{
+	return s->out != 0 && ((struct out *)arena_at(w->arena, s->out))->begun;
+}
+
+/* Whether messages of a channel, whose newest is `newest`, wait at or behind `from`, of
+ * which none has begun. */
+static bool
+others_wait(
+    const struct worker *w, const struct slot *s, uint64_t newest, uint32_t from)
+{
+	uint64_t cursor = slot_cursor(s, w->done) + (s->part > 0);
+	uint32_t prev = ring_at(w->ring, newest)->prev;
+
+	return prev != 0 && newest - prev >= cursor &&
+	       (int32_t)((uint32_t)(newest - prev) - from) >= 0;
+}
+
+/* slow = latest: of what has not begun, only the newest of such a channel counts. What
+ * has begun is the record at the cursor, and goes on whatever `from` says. */
 static void
 keep_latest(struct worker *w, struct slot *s)
 {
@@ -314,9 +342,12 @@ keep_latest(struct worker *w, struct slot *s)
 	for (unsigned i = 0; i < s->nsubs; i++) {
 		const struct chan *ch = &w->channels->chan[sub[i].channel];
 
-		if (ch->latest && ch->newest != 0 &&
-		    (int32_t)((uint32_t)ch->newest - sub[i].from) > 0)
-			sub[i].from = (uint32_t)ch->newest;
+		if (!ch->latest || ch->newest < fanout_floor(w) ||
+		    (int32_t)((uint32_t)ch->newest - sub[i].from) <= 0)
+			continue;
+		if (others_wait(w, s, ch->newest, sub[i].from))
+			page_add(w->page, PAGE_replaced, 1);
+		sub[i].from = (uint32_t)ch->newest;
 	}
 }
 
@@ -332,7 +363,7 @@ flush(struct worker *w, uint32_t slot)
 		if (r < 0)
 			return send_failed(w, slot, -r);
 	}
-	if ((s->flags & SLOT_LAGGING) && s->part == 0)
+	if (s->flags & SLOT_LAGGING)
 		keep_latest(w, s);
 	for (int i = 0; i < OUT_SENDS; i++) {
 		uint64_t cursor = slot_cursor(s, w->done), end;
@@ -550,6 +581,10 @@ private_add(struct worker *w, uint32_t slot, const void *buf, size_t len, bool p
 		head.at = (uint32_t)w->place;
 	else
 		head.at = (uint32_t)(cursor > w->done ? cursor : w->done);
+	/* Behind the record that has begun, also for a successor. */
+	if (s->part > 0 && !private_begun(w, s) &&
+	    (int32_t)(head.at - (uint32_t)cursor) <= 0)
+		head.at = (uint32_t)cursor + 1;
 	if (!pong && cork_append(w, slot, buf, len, head.at))
 		return 0;
 	if (w->corked == slot + 1 && w->cork_tail != 0 && !pong)
@@ -629,8 +664,8 @@ out_detach(struct worker *w, uint32_t slot)
 
 	if (s->part == 0)
 		return 0;
-	if (s->out != 0 && ((struct out *)arena_at(w->arena, s->out))->begun)
-		return 0; /* it is a private one already */
+	if (private_begun(w, s))
+		return 0; /* it is one already */
 	channel = channels_of(w, ring_at(w->ring, number)->channel);
 	len = side_frame(w, s->dialect, number, channel, &frame);
 	if (len == 0)

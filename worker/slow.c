@@ -57,8 +57,10 @@ tell_gap(struct worker *w, uint32_t slot, const struct sub *sub, uint64_t cursor
 	had = channels_offset(w, sub->channel, cursor, &newest);
 	last = channels_offset(w, sub->channel, number, &newest);
 	name = channels_name(w, sub->channel, &len);
-	if (last > had)
-		session_gap(w, slot, name, len, had + 1, last);
+	if (last <= had)
+		return;
+	page_add(w->page, PAGE_skipped_messages, last - had);
+	session_gap(w, slot, name, len, had + 1, last);
 }
 
 static void
@@ -92,6 +94,7 @@ slow_lapped(struct worker *w, uint32_t slot, uint64_t floor)
 	page_add(w->page, PAGE_lapped, 1);
 	if (slot_state(s) == SLOT_OPEN && policy_of(w, s) != SLOW_CLOSE &&
 	    out_detach(w, slot) == 0) {
+		page_add(w->page, PAGE_skipped, 1);
 		skip(w, slot, floor);
 		return;
 	}

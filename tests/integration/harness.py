@@ -566,6 +566,10 @@ class Daemon:
                 others.update(descendants(d.pid))
         left = {pid: comm for pid, comm in descendants(os.getpid()).items()
                 if comm.startswith("wscast-") and pid not in others}
+        end = time.monotonic() + DEADLINE
+        while (self.proc.returncode != 0 and time.monotonic() < end
+               and any(alive(pid) for pid in left)):
+            time.sleep(0.01)  # nobody waited for those of a supervisor that was killed
         running = {pid: proc_stat(pid) for pid in left if alive(pid)}
         if self.proc.returncode == 0:
             running.update((pid, proc_stat(pid)) for pid in left)  # zombies, too

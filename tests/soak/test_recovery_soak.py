@@ -1,5 +1,8 @@
 # tests/run: alone
-"""tests/integration/test_recovery.py for longer, and with more of everything."""
+"""tests/integration/test_recovery.py for longer, and with more of everything.
+
+WSCAST_SOAK_SECONDS=n  of clients that come back; WSCAST_SOAK_CHANNELS=n that come and go
+"""
 
 import os
 import sys
@@ -11,7 +14,8 @@ import test_recovery
 
 
 class Resume(test_recovery.Resume):
-    CLIENTS, CHANNELS, SECONDS = 500, 200, 60
+    CLIENTS, CHANNELS = 500, 200
+    SECONDS = int(os.environ.get("WSCAST_SOAK_SECONDS", "60"))
 
 
 class RedisFault(test_recovery.RedisFault):
@@ -21,7 +25,8 @@ class RedisFault(test_recovery.RedisFault):
 class Churn(test_recovery.Churn):
     """A million channels, some ten minutes."""
 
-    COUNT, HELD, BATCH = 1000000, 100000, 2000
+    COUNT = int(os.environ.get("WSCAST_SOAK_CHANNELS", "1000000"))
+    HELD, BATCH = 100000, 2000
 
 
 if __name__ == "__main__":

@@ -92,17 +92,16 @@ begin(struct fixture *f, const char *settings)
 	adopt(f);
 }
 
+/* What goes with a process. */
 static void
-end(struct fixture *f)
+leave(struct fixture *f)
 {
 	struct worker *w = &f->w;
 
-	(void)close(f->peer);
 	if (w->readers != NULL)
 		reader_drop(w, 0);
 	readers_free(w->readers);
-	if (worker_slot(w, 0)->fd >= 0)
-		(void)close(worker_slot(w, 0)->fd);
+	w->readers = NULL;
 	clients_free(w, w->clients);
 	timers_free(w->timers);
 	limits_free(w->limits);
@@ -111,6 +110,17 @@ end(struct fixture *f)
 	side_free(w->side);
 	ev_loop_destroy(w->loop);
 	arena_free_all(w->arena);
+}
+
+static void
+end(struct fixture *f)
+{
+	struct worker *w = &f->w;
+
+	(void)close(f->peer);
+	if (worker_slot(w, 0)->fd >= 0)
+		(void)close(worker_slot(w, 0)->fd);
+	leave(f);
 	(void)munmap(f->header, 4096);
 	ring_close(w->ring);
 	ring_close(f->ring);
@@ -619,6 +629,96 @@ test_fanout_lapped_latest_gets_the_newest(void **state)
 	end(&f);
 }
 
+/* Read whole frames until one has this payload. Returns how many came before it. */
+static unsigned
+frames_until(struct fixture *f, const char *text)
+{
+	static uint8_t buf[1 << 20];
+	size_t have = 0, at = 0;
+	unsigned n = 0;
+
+	for (int i = 0; i < 2000; i++) {
+		ssize_t got = read(f->peer, buf + have, sizeof(buf) - have);
+
+		have += got > 0 ? (size_t)got : 0;
+		turns(f);
+		while (have - at >= 4) {
+			size_t head = buf[at + 1] == 126 ? 4 : 2;
+			size_t len = buf[at + 1] == 126
+					 ? (size_t)buf[at + 2] << 8 | buf[at + 3]
+					 : buf[at + 1];
+
+			assert_true(buf[at] == 0x81 || buf[at] == 0x89);
+			assert_true(len <= LONG_LEN);
+			if (have - at < head + len)
+				break;
+			if (len == strlen(text) &&
+			    memcmp(buf + at + head, text, len) == 0)
+				return n;
+			at += head + len;
+			n++;
+		}
+		if (got < 0)
+			(void)usleep(1000);
+	}
+	fail_msg("\"%s\" never came", text);
+	return 0;
+}
+
+/* slow = latest: behind a frame that has begun comes the newest, and none between; also
+ * from a successor. */
+static void
+test_fanout_latest_behind_a_begun_frame_is_the_newest(void **state)
+{
+	static const char text[LONG_LEN] = "between";
+
+	for (int killed = 0; killed < 2; killed++) {
+		struct fixture f;
+		uint32_t had;
+
+		begin(&f, "[channel *]\nslow = latest\n");
+		make_it_lag(&f, 0);
+		assert_true(worker_slot(&f.w, 0)->part > 0);
+		had = worker_slot(&f.w, 0)->sent;
+		for (int i = 0; i < 30; i++)
+			publish(&f, 0, text, sizeof(text));
+		publish(&f, 0, "newest", 6);
+		turns(&f);
+		out_writable(&f.w, 0); /* it takes nothing */
+		if (killed) {
+			leave(&f);
+			adopt(&f);
+		}
+		assert_int_equal(frames_until(&f, "newest"), had + 1);
+		assert_int_equal(page_get(f.w.page, PAGE_replaced), 1);
+		end(&f);
+	}
+}
+
+/* A private frame that comes while a record is being passed on lies behind it. */
+static void
+test_adopt_private_frame_behind_a_begun_record(void **state)
+{
+	static const uint8_t ping[] = {0x89, 4, 'p', 'i', 'n', 'g'};
+	static const char text[LONG_LEN] = "long";
+	struct fixture f;
+	unsigned n = 0;
+
+	begin(&f, "");
+	do {
+		turns(&f);
+		publish(&f, 0, text, sizeof(text));
+		out_records(&f.w, 0, f.w.done, f.w.done + 1);
+		n++;
+	} while (!out_lagging(&f.w, 0));
+	assert_true(worker_slot(&f.w, 0)->part > 0);
+	assert_int_equal(out_private(&f.w, 0, ping, sizeof(ping)), 0);
+	leave(&f);
+	adopt(&f);
+	assert_int_equal(frames_until(&f, "ping"), n);
+	end(&f);
+}
+
 int
 main(void)
 {
@@ -630,6 +730,8 @@ main(void)
 	    cmocka_unit_test(test_reader_dripped_message_is_closed_without_pings),
 	    cmocka_unit_test(test_timer_first_pings_are_spread_evenly),
 	    cmocka_unit_test(test_limits_memory_ends_before_the_arena),
+	    cmocka_unit_test(test_fanout_latest_behind_a_begun_frame_is_the_newest),
+	    cmocka_unit_test(test_adopt_private_frame_behind_a_begun_record),
 	    cmocka_unit_test(test_channels_refused_is_asked_for_again),
 	    cmocka_unit_test(test_adopt_shut_down_connection_goes_on),
 	    cmocka_unit_test(test_adopt_broken_parts_close_their_connection_alone),
