@@ -33,6 +33,10 @@
  *                           "offset":N}, and N lines as a tail's, oldest first
  *   {"cmd":"tail","channels":["c",…]}
  *   {"cmd":"restart","worker":0}        {"workers":[{"index":0,"pid":1,"adopted":N}]}
+ *   {"cmd":"drain","over":SECONDS,"worker":0}     both may be absent
+ *                           {"drain":{"workers":N,"connections":N,"began_with":N,
+ *                           "over_s":N,"left_s":N}}, as in status
+ *   {"cmd":"undrain","worker":0}        {"drain":null}, or what still is
  *   {"cmd":"kick","client":"ID"}        or "user" or "channel", of this host
  *                           {"closed":N,"told":true}
  *   {"cmd":"revoke","user":"u","for":SECONDS}     or "jti"; 3600 when absent

@@ -84,6 +84,7 @@ struct settings {
 	uint32_t max_handshakes_per_second, max_handshakes_per_second_per_ip;
 	char *origins, *trusted_proxies; /* lists, separated by one blank */
 	char *demo;                      /* path of the demo page; empty = off */
+	uint32_t drain_timeout_ms;       /* over which a stop tells the clients to go */
 	bool echo;                       /* /echo is served: for conformance suites */
 	/* [limits] */
 	uint32_t max_message_size, message_rate;

@@ -24,7 +24,8 @@ enum launch_fd {
 
 enum launch_type {
 	/* to the keeper */
-	LAUNCH_STOP = 1,    /* close the clients (1001), end the worker, exit */
+	LAUNCH_STOP = 1, /* close the clients (1001) over arg ms, end the worker, exit
+			  */
 	LAUNCH_RESTART = 2, /* end the serving process between two events; clone anew */
 	LAUNCH_KILL = 3,    /* kill -9 the serving process; clone anew */
 	/* from the keeper */

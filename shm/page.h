@@ -74,7 +74,8 @@
 	X(tls_plain, "HTTP requests without TLS to a TLS listener")                    \
 	X(tls_broken, "connections closed because a TLS record was broken")            \
 	X(tls_restarted, "TLS connections told to come again by a planned restart")    \
-	X(tls_lost, "TLS connections lost with the process that served them")
+	X(tls_lost, "TLS connections lost with the process that served them")          \
+	X(drained, "connections told to go by a drain")
 
 #define PAGE_GAUGES(X)                                                                 \
 	X(connections, "connections open now")                                         \
@@ -149,7 +150,9 @@ struct page {
 	_Atomic uint32_t sending;               /* enum worker_sending */
 	_Atomic uint32_t sandboxed;             /* 1: this serving process is */
 	_Atomic uint64_t settings; /* generation that holds here (generation.h) */
-	uint8_t pad3[48];
+	/* CLOCK_MONOTONIC of the drain's begin and end; end 0 = none */
+	_Atomic uint64_t drain_begin_ms, drain_end_ms;
+	uint8_t pad3[32];
 
 	_Atomic uint64_t counter[PAGE_COUNTER_COUNT];
 	struct page_times times[PAGE_TIME_COUNT];
@@ -270,6 +273,30 @@ static inline void
 page_set_settings(struct page *p, uint64_t generation)
 {
 	atomic_store_explicit(&p->settings, generation, memory_order_relaxed);
+}
+
+static inline void
+page_set_state(struct page *p, enum worker_state state)
+{
+	atomic_store_explicit(&p->state, state, memory_order_relaxed);
+}
+
+/* Whether this worker is being drained, or was: its clients are told to go between
+ * these times. It stays so over its processes' deaths. */
+static inline bool
+page_drain(const struct page *p, uint64_t *ret_begin_ms, uint64_t *ret_end_ms)
+{
+	*ret_begin_ms = atomic_load_explicit(&p->drain_begin_ms, memory_order_relaxed);
+	*ret_end_ms = atomic_load_explicit(&p->drain_end_ms, memory_order_relaxed);
+	return *ret_end_ms != 0;
+}
+
+/* end_ms 0: not any more. By the worker; by the supervisor before it launches one. */
+static inline void
+page_set_drain(struct page *p, uint64_t begin_ms, uint64_t end_ms)
+{
+	atomic_store_explicit(&p->drain_begin_ms, begin_ms, memory_order_relaxed);
+	atomic_store_explicit(&p->drain_end_ms, end_ms, memory_order_relaxed);
 }
 
 /* Open connections that want this dialect: a hint for the writer. */

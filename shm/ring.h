@@ -44,7 +44,8 @@ enum ring_type {
 	RING_REFUSED = 3,    /* the feed cannot take up a channel: errno in `offset` */
 	RING_ACK = 4,        /* a client's publish was taken (arg = 0) or not (errno) */
 	RING_SETTINGS = 5, /* generation `offset` of the settings holds from here on */
-	RING_DRAIN = 6,    /* close clients over `offset` ms; 0 = stop draining */
+	RING_DRAIN = 6,    /* worker `worker`: clients are told to go between the times
+			    * `arg` and `offset` (CLOCK_MONOTONIC ms); offset 0 = stay */
 	RING_GAP = 7,      /* what `channel` lost: offsets `offset` to `arg` */
 	RING_REVOKED = 8,  /* the feed may not deliver `channel` any more: errno in
 			    * `offset`; no worker has an interest in it from here on */
@@ -85,7 +86,7 @@ struct ring_desc {
 	uint8_t type;      /* enum ring_type */
 	uint8_t data_kind; /* MESSAGE: enum data_kind of proto/dialect.h; EXPEL: enum
 			    * ring_expel */
-	uint16_t worker;   /* ACK, REFUSED: for this worker index only */
+	uint16_t worker;   /* ACK, REFUSED, DRAIN: for this worker index only */
 	uint32_t begin[RING_DIALECTS];
 };
 _Static_assert(sizeof(struct ring_desc) == RING_DESC_LEN, "one cache line");

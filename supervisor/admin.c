@@ -115,7 +115,7 @@ serve_ready(struct admin_request *q)
 	struct feed_status feed;
 
 	feed_look(s->feed, &feed);
-	if (s->stopping)
+	if (ring_draining(s->ring))
 		reason = "{\"ready\":false,\"reason\":\"draining\"}\n";
 	else if (!feed.connected)
 		reason = "{\"ready\":false,\"reason\":\"feed_down\"}\n";

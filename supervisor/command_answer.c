@@ -5,6 +5,7 @@
 #include "proto/settings.h"
 #include "shm/directory.h"
 #include "supervisor/ctl_client.h"
+#include "supervisor/supervisor.h"
 
 void
 command_finish(struct ctl_client *c)
@@ -66,4 +67,21 @@ command_client(struct ctl_client *c, uint64_t *ret_id)
 	say_error(c, CONTROL_BAD_REQUEST,
 	    "\"client\" must be a client's id, as `wsctl clients` shows it");
 	return false;
+}
+
+bool
+command_workers(struct ctl_client *c, unsigned *ret_first, unsigned *ret_end)
+{
+	const json_t *v = json_object_get(c->request, "worker");
+	unsigned n = c->sock->s->nworkers;
+
+	if (v != NULL && (!json_is_integer(v) || json_integer_value(v) < 0 ||
+			     json_integer_value(v) >= n)) {
+		say_error(
+		    c, CONTROL_NOT_FOUND, "\"worker\" must be from 0 to %u", n - 1);
+		return false;
+	}
+	*ret_first = v == NULL ? 0 : (unsigned)json_integer_value(v);
+	*ret_end = v == NULL ? n : *ret_first + 1;
+	return true;
 }

@@ -456,26 +456,15 @@ restart_one(struct ctl_client *c)
 static void
 run_restart(struct ctl_client *c)
 {
-	const json_t *worker = json_object_get(c->request, "worker");
-	unsigned n = c->sock->s->nworkers;
-
-	if (!command_may_change(c))
+	if (!command_may_change(c) || !command_workers(c, &c->next, &c->end))
 		return;
-	if (worker != NULL &&
-	    (!json_is_integer(worker) || json_integer_value(worker) < 0 ||
-		json_integer_value(worker) >= n)) {
-		say_error(
-		    c, CONTROL_NOT_FOUND, "\"worker\" must be from 0 to %u", n - 1);
-		return;
-	}
-	c->next = worker == NULL ? 0 : (unsigned)json_integer_value(worker);
-	c->end = worker == NULL ? n : c->next + 1;
 	json_decref(c->restarted);
 	c->restarted = json_array();
 	c->waits = CTL_WAITS_RESTART;
 	if (restart_one(c))
 		log_notice("restart of %s asked for on the control socket",
-		    worker == NULL ? "all workers" : "a worker");
+		    c->end - c->next == c->sock->s->nworkers ? "all workers"
+							     : "a worker");
 }
 
 static void
@@ -594,6 +583,8 @@ static const struct {
     {"tail", run_tail},
     {"restart", run_restart},
     {"reload", run_reload},
+    {"drain", command_drain},
+    {"undrain", command_undrain},
     {"kick", command_kick},
     {"revoke", command_revoke},
 };
@@ -612,7 +603,7 @@ command_run(struct ctl_client *c)
 	say_error(c, CONTROL_BAD_REQUEST,
 	    "unknown command \"%.40s\": this version has status, version, metrics, "
 	    "workers, clients, client, channels, publish, history, tail, restart, "
-	    "reload, kick and revoke",
+	    "reload, drain, undrain, kick and revoke",
 	    cmd);
 }
 

@@ -1,6 +1,6 @@
 /*
- * keeper_link.h - one worker as the supervisor sees it; shared by workers.c, uplinks.c
- * and watch.c alone.
+ * keeper_link.h - one worker as the supervisor sees it; shared by workers.c, uplinks.c,
+ * watch.c and drain.c alone.
  */
 #ifndef WSCAST_SUPERVISOR_KEEPER_LINK_H
 #define WSCAST_SUPERVISOR_KEEPER_LINK_H
@@ -12,6 +12,12 @@
 #include "shm/upstream.h"
 #include "supervisor/launcher.h"
 #include "supervisor/supervisor.h"
+
+/* Times of CLOCK_MONOTONIC; end_ms 0 = it is not drained. */
+struct keeper_drain {
+	uint64_t begin_ms, end_ms;
+	uint64_t began_with; /* connections */
+};
 
 struct keeper_link {
 	struct workers *all;
@@ -38,8 +44,9 @@ struct keeper_link {
 	uint64_t seen_heartbeat, seen_done, seen_head, seen_ms;
 	uint32_t rung; /* page_must_ring() */
 	uint64_t rung_ms;
-	unsigned kill_step; /* 0 = it lives; how hard we have tried to end it */
-	uint64_t kill_ms;
+	unsigned kill_step;         /* 0 = it lives; how hard we have tried to end it */
+	uint64_t kill_ms, fault_ms; /* when we tried last, and first */
+	struct keeper_drain drain;
 
 	ev_io control_io, doorbell_io;
 	ev_timer relaunch;
@@ -63,7 +70,7 @@ struct workers {
 
 /* workers.c: tell the keeper; a socket that does not take it is a keeper that will be
  * found dead or stuck. */
-void keeper_tell(struct keeper_link *k, enum launch_type type);
+void keeper_tell(struct keeper_link *k, enum launch_type type, uint32_t arg);
 /* Kill keeper, spare and serving process. The control socket then says end of file. */
 void keeper_kill_all(struct keeper_link *k);
 
@@ -75,5 +82,7 @@ void uplink_resume(struct keeper_link *k);
 /* watch.c */
 void watch_begin(struct keeper_link *k); /* a new serving process: judge it anew */
 void watch_keeper(struct keeper_link *k, uint64_t now_ms);
+/* False when it stands still and nothing that we do about it helps. */
+bool keeper_moves(const struct keeper_link *k, uint64_t now_ms);
 
 #endif

@@ -33,6 +33,8 @@ struct notify {
 	const char *pending; /* of READY=1 and STOPPING=1: not taken yet */
 	char status[256];    /* as it was sent last */
 	ev_timer watchdog, retry;
+	bool (*on_feed)(void *owner);
+	void *owner;
 };
 
 static bool
@@ -68,7 +70,10 @@ send_surely(struct notify *n, const char *line)
 static void
 on_notify_watchdog(struct ev_loop *loop, ev_timer *t, int revents)
 {
-	(void)send_line(container_of(t, struct notify, watchdog), "WATCHDOG=1");
+	const struct notify *n = container_of(t, struct notify, watchdog);
+
+	if (n->on_feed(n->owner))
+		(void)send_line(n, "WATCHDOG=1");
 }
 
 /* Where the manager listens: a path, or @name for an abstract socket. */
@@ -90,7 +95,8 @@ manager_address(struct notify *n, const char *where)
 }
 
 int
-notify_new(struct ev_loop *loop, struct notify **ret_notify)
+notify_new(struct ev_loop *loop, bool (*on_feed)(void *owner), void *owner,
+    struct notify **ret_notify)
 {
 	struct notify *n = calloc(1, sizeof(*n));
 	const char *where = getenv("NOTIFY_SOCKET");
@@ -100,6 +106,8 @@ notify_new(struct ev_loop *loop, struct notify **ret_notify)
 	if (n == NULL)
 		return -ENOMEM;
 	n->loop = loop;
+	n->on_feed = on_feed;
+	n->owner = owner;
 	n->fd = -1;
 	ev_timer_init(&n->retry, on_notify_retry, 0., RETRY_S);
 	r = where == NULL ? 0 : manager_address(n, where);
@@ -153,6 +161,16 @@ void
 notify_stopping(struct notify *n)
 {
 	send_surely(n, "STOPPING=1");
+}
+
+void
+notify_extend(struct notify *n, uint64_t ms)
+{
+	char line[64];
+
+	(void)snprintf(line, sizeof(line), "EXTEND_TIMEOUT_USEC=%llu",
+	    (unsigned long long)ms * 1000);
+	(void)send_line(n, line);
 }
 
 void

@@ -14,6 +14,7 @@
 #include "proto/utf8.h"
 #include "shm/directory.h"
 #include "shm/revoked.h"
+#include "supervisor/drain.h"
 #include "supervisor/peers.h"
 #include "supervisor/report.h"
 #include "supervisor/supervisor.h"
@@ -98,6 +99,19 @@ report_workers(const struct supervisor *s)
 }
 
 json_t *
+report_drain(const struct supervisor *s)
+{
+	struct drain_look d;
+
+	drain_look(s, &d);
+	if (d.workers == 0)
+		return json_null();
+	return json_pack("{s:i, s:o, s:o, s:f, s:f}", "workers", (int)d.workers,
+	    "connections", integer(d.connections), "began_with", integer(d.began_with),
+	    "over_s", (double)d.over_ms / 1000., "left_s", (double)d.left_ms / 1000.);
+}
+
+json_t *
 report_version(void)
 {
 	return json_pack(
@@ -158,15 +172,15 @@ report_status(const struct supervisor *s)
 	uint64_t head = ring_head(s->ring);
 
 	(void)gethostname(node, sizeof(node) - 1);
-	return json_pack("{s:s, s:i, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o,"
+	return json_pack("{s:s, s:i, s:o, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o,"
 			 " s:{s:o, s:o, s:o, s:o}, s:o, s:{s:b, s:o, s:o, s:o},"
 			 " s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
 	    "version", WSCAST_VERSION, "pid", (int)getpid(), "uptime_s",
 	    integer((supervisor_now_ms() - s->started_ms) / 1000), "node",
 	    utf8_valid(node, strlen(node)) ? node : "?", "epoch", ring_epoch(s->ring),
-	    "ready", (int)supervisor_ready(s), "connections",
-	    integer(sum(s, PAGE_connections)), "subscriptions",
-	    integer(sum(s, PAGE_subscriptions)), "channels",
+	    "ready", (int)supervisor_ready(s), "draining", (int)ring_draining(s->ring),
+	    "drain", report_drain(s), "connections", integer(sum(s, PAGE_connections)),
+	    "subscriptions", integer(sum(s, PAGE_subscriptions)), "channels",
 	    integer(registry_count(s->registry)), "feed", feed_object(s), "ring",
 	    "size", integer(ring_frames_size(s->ring)), "head", integer(head), "retain",
 	    integer(ring_retain(s->ring, head)), "blocked",

@@ -20,6 +20,7 @@ struct supervisor;
 json_t *report_status(const struct supervisor *s);
 json_t *report_version(void);
 json_t *report_workers(const struct supervisor *s);
+json_t *report_drain(const struct supervisor *s); /* null: none */
 
 /* One client by its id; *ret_found tells whether it is there. */
 json_t *report_client(const struct supervisor *s, uint64_t id, bool *ret_found);

@@ -14,6 +14,7 @@
 #include "supervisor/admin.h"
 #include "supervisor/certificates.h"
 #include "supervisor/ctlsock.h"
+#include "supervisor/drain.h"
 #include "supervisor/expel.h"
 #include "supervisor/notify.h"
 #include "supervisor/peers.h"
@@ -23,7 +24,8 @@
 #define INDEX_MIN 4096
 #define CHANNELS_MAX (1u << 20)
 #define RETRY_S 0.001
-#define STOP_S 10.0
+#define STOP_S 10.0     /* behind drain_timeout */
+#define EXTEND_MS 15000 /* of the stop, said anew each second */
 #define REAP_BATCH 64
 
 uint64_t
@@ -41,7 +43,7 @@ supervisor_ready(const struct supervisor *s)
 	struct feed_status feed;
 
 	feed_look(s->feed, &feed);
-	return feed.connected && !s->stopping && workers_healthy(s->workers);
+	return feed.connected && !ring_draining(s->ring) && workers_healthy(s->workers);
 }
 
 /* ---- what the parts tell each other ---- */
@@ -189,12 +191,20 @@ static void
 say_status(const struct supervisor *s)
 {
 	struct feed_status feed;
+	struct drain_look drain;
 	uint64_t connections = 0;
+	char what[80] = "";
 
+	drain_look(s, &drain);
+	if (s->stopping)
+		(void)snprintf(what, sizeof(what), "stopping: ");
+	else if (drain.workers > 0)
+		(void)snprintf(what, sizeof(what),
+		    "draining %u of %u workers: ", drain.workers, s->nworkers);
 	for (unsigned i = 0; i < s->nworkers; i++)
 		connections += page_get(workers_pages(s->workers)[i], PAGE_connections);
 	feed_look(s->feed, &feed);
-	notify_status(s->notify, "%llu connections, feed %s%s%s",
+	notify_status(s->notify, "%s%llu connections, feed %s%s%s", what,
 	    (unsigned long long)connections, feed.source,
 	    feed.connected ? "" : " is down: ", feed.connected ? "" : feed.why);
 }
@@ -209,7 +219,16 @@ on_second(struct ev_loop *loop, ev_timer *t, int revents)
 	expel_tick(s);
 	workers_watch(s->workers, now_ms);
 	supervisor_renew_tickets(s, now_ms);
+	if (s->stopping)
+		notify_extend(s->notify, EXTEND_MS);
 	say_status(s);
+}
+
+/* systemd is to restart us when nothing else helps, and for nothing less. */
+static bool
+on_notify_feed(void *owner)
+{
+	return workers_move(((struct supervisor *)owner)->workers, supervisor_now_ms());
 }
 
 void
@@ -252,9 +271,11 @@ stop(struct supervisor *s)
 	s->stopping = true;
 	log_notice("stopping: clients are told to go away");
 	notify_stopping(s->notify);
+	notify_extend(s->notify, EXTEND_MS);
 	ring_set_draining(s->ring, true);
 	workers_stop(s->workers);
-	ev_timer_init(&s->deadline, on_deadline, STOP_S, 0.);
+	ev_timer_init(&s->deadline, on_deadline,
+	    STOP_S + s->settings->drain_timeout_ms / 1000., 0.);
 	ev_timer_start(s->loop, &s->deadline);
 	supervisor_workers_changed(s);
 }
@@ -451,7 +472,7 @@ parts_make(struct supervisor *s)
 	if (r == 0)
 		r = registry_new(&s->publisher, s->nworkers, &s->registry);
 	if (r == 0)
-		r = notify_new(s->loop, &s->notify);
+		r = notify_new(s->loop, on_notify_feed, s, &s->notify);
 	if (r < 0) {
 		log_error(r, "cannot start");
 		return r;

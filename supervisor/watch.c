@@ -19,8 +19,9 @@
 #define QUARTER 256 /* of ring_distance()'s 1024 */
 #define QUARTER_MIN_MS 500
 #define STILL_MAX_MS 10000
-#define STEP_MS 2000    /* for the keeper to act, before we do */
-#define BACKOFF_MS 2000 /* that a worker in its back-off may hold a full ring */
+#define STEP_MS 2000      /* for the keeper to act, before we do */
+#define BACKOFF_MS 2000   /* that a worker in its back-off may hold a full ring */
+#define HELPLESS_MS 15000 /* a process that does not even die */
 
 enum { STEP_NONE, STEP_ASKED, STEP_KEEPER, STEP_ALL };
 
@@ -86,7 +87,7 @@ escalate(struct keeper_link *k, uint64_t now_ms)
 		    k->index, (int)k->keeper);
 		(void)kill(k->keeper, SIGKILL);
 		/* Its spare may have missed the request with it. */
-		keeper_tell(k, LAUNCH_KILL);
+		keeper_tell(k, LAUNCH_KILL, 0);
 		return;
 	}
 	k->kill_step = STEP_ALL;
@@ -137,8 +138,15 @@ watch_keeper(struct keeper_link *k, uint64_t now_ms)
 		return;
 	k->stuck++;
 	k->kill_step = STEP_ASKED;
-	k->kill_ms = now_ms;
+	k->kill_ms = k->fault_ms = now_ms;
 	log_error(0, "worker %u does not move: %s; replacing its serving process",
 	    k->index, why);
-	keeper_tell(k, LAUNCH_KILL);
+	keeper_tell(k, LAUNCH_KILL, 0);
+}
+
+bool
+keeper_moves(const struct keeper_link *k, uint64_t now_ms)
+{
+	return k->control < 0 || k->kill_step == STEP_NONE ||
+	       now_ms - k->fault_ms < HELPLESS_MS;
 }

@@ -524,6 +524,7 @@ try_launch(struct keeper_link *k)
 	}
 	/* Before the first process that reads the ring by this page is there. */
 	page_reset(k->page, ring_head(w->s->ring));
+	page_set_drain(k->page, k->drain.begin_ms, k->drain.end_ms);
 	ring_set_worker(w->s->ring, k->index, k->page);
 	r = start_keeper(k, pair[1]);
 	(void)close(pair[1]);
@@ -570,9 +571,9 @@ workers_start(struct workers *w)
 /* ---- telling and ending ---- */
 
 void
-keeper_tell(struct keeper_link *k, enum launch_type type)
+keeper_tell(struct keeper_link *k, enum launch_type type, uint32_t arg)
 {
-	struct launch_msg m = {.type = type};
+	struct launch_msg m = {.type = type, .arg = (int32_t)arg};
 
 	if (k->control >= 0)
 		(void)send(k->control, &m, sizeof(m), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -594,7 +595,7 @@ workers_restart(struct workers *w, unsigned index)
 
 	if (k->control < 0)
 		return -ENOTCONN;
-	keeper_tell(k, LAUNCH_RESTART);
+	keeper_tell(k, LAUNCH_RESTART, 0);
 	return 0;
 }
 
@@ -607,7 +608,7 @@ workers_stop(struct workers *w)
 
 		ev_timer_stop(w->s->loop, &k->relaunch);
 		if (k->control >= 0)
-			keeper_tell(k, LAUNCH_STOP);
+			keeper_tell(k, LAUNCH_STOP, w->s->settings->drain_timeout_ms);
 		else
 			k->state = KEEPER_GONE;
 	}
@@ -676,6 +677,15 @@ workers_reaped(struct workers *w, pid_t pid, int status)
 			log_warning(0, "worker %u: its keeper was killed by %s",
 			    k->index, strsignal(WTERMSIG(status)));
 	}
+}
+
+bool
+workers_move(const struct workers *w, uint64_t now_ms)
+{
+	for (unsigned i = 0; i < w->n; i++)
+		if (!keeper_moves(&w->links[i], now_ms))
+			return false;
+	return true;
 }
 
 bool

@@ -69,6 +69,8 @@ void workers_watch(struct workers *w, uint64_t now_ms);
 void workers_reaped(struct workers *w, pid_t pid, int status);
 
 bool workers_healthy(const struct workers *w); /* all of them */
+/* Whether each of them moves, or is being replaced as it should be. */
+bool workers_move(const struct workers *w, uint64_t now_ms);
 void workers_look(const struct workers *w, unsigned index, struct worker_look *ret);
 /* Ask for a planned restart. Returns 0, or -ENOTCONN when there is no keeper. */
 int workers_restart(struct workers *w, unsigned index)

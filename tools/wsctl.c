@@ -7,6 +7,7 @@
  *   wsctl_commands.c  commands that ask once and show the answer
  *   wsctl_messages.c  publish and tail
  *   wsctl_expel.c     kick, revoke, presence
+ *   wsctl_drain.c     drain, undrain
  *   wsctl_token.c     token
  *
  * Source   INTERFACES: wsctl; proto/control.h for what goes over the socket
@@ -30,6 +31,7 @@ enum command_option {
 	OPTION_JTI = 1 << 4,
 	OPTION_FOR = 1 << 5,
 	OPTION_TOKEN = 1 << 6, /* enum token_option, and --ttl */
+	OPTION_OVER = 1 << 7,
 };
 
 static const struct command {
@@ -84,6 +86,17 @@ static const struct command {
     {"reload", command_reload, 0, 0, 0, "", "read the settings file anew",
 	"Answers when all workers have the new settings, and names those that wait "
 	"for a\nrestart. A file with faults changes nothing: all of them are shown.\n"},
+    {"drain", command_drain, 0, 1, OPTION_OVER, "[--over TIME] [WORKER]",
+	"tell clients to go, and let no new ones in",
+	"One after the other they are told to come again elsewhere, evenly over the "
+	"time,\nand new ones are refused with 503. The progress is shown; ^C ends "
+	"that and not\nthe drain. It lasts until `wsctl undrain`, or the server's "
+	"end.\n"
+	"      --over TIME  such as 30s, 2m (default: server.drain_timeout); 0: at "
+	"once\n"
+	"Exit status 1 when it was ended by `wsctl undrain`.\n"},
+    {"undrain", command_undrain, 0, 1, 0, "[WORKER]",
+	"end a drain: who is still there stays", "New clients are let in again.\n"},
     {"kick", command_kick, 0, 1, OPTION_USER | OPTION_CHANNEL,
 	"ID | -u USER | -c CHANNEL", "close connections of this host",
 	"ID as `wsctl clients` shows it. They are closed with 4403, and may come "
@@ -270,6 +283,31 @@ ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
 	return o;
 }
 
+static bool
+parse_limit(const char *text, long *ret_limit)
+{
+	char *end;
+	long limit;
+
+	errno = 0;
+	limit = strtol(text, &end, 10);
+	if (errno != 0 || *end != '\0' || *text < '0' || *text > '9')
+		return false;
+	*ret_limit = limit;
+	return true;
+}
+
+bool
+ctl_worker(const struct ctl *ctl, long *ret_worker)
+{
+	*ret_worker = -1;
+	if (ctl->nargs == 0 ||
+	    (parse_limit(ctl->args[0], ret_worker) && *ret_worker <= 65535))
+		return true;
+	ctl_complain("a worker is a number (see `wsctl workers`)");
+	return false;
+}
+
 /* ---- the command line ---- */
 
 static const struct command *
@@ -333,20 +371,6 @@ help(const char *name)
 	return OUTCOME_DONE;
 }
 
-static bool
-parse_limit(const char *text, long *ret_limit)
-{
-	char *end;
-	long limit;
-
-	errno = 0;
-	limit = strtol(text, &end, 10);
-	if (errno != 0 || *end != '\0' || *text < '0' || *text > '9')
-		return false;
-	*ret_limit = limit;
-	return true;
-}
-
 /* A number of seconds, or of what its unit says. */
 static bool
 parse_seconds(const char *text, long *ret_s)
@@ -374,7 +398,7 @@ struct wish {
 	bool help, version;
 };
 
-enum { LONG_JTI = 256, LONG_FOR, LONG_TTL, LONG_TOKEN };
+enum { LONG_JTI = 256, LONG_FOR, LONG_TTL, LONG_OVER, LONG_TOKEN };
 
 static const struct option long_options[] = {
     {"socket", required_argument, NULL, 's'},
@@ -386,6 +410,7 @@ static const struct option long_options[] = {
     {"jti", required_argument, NULL, LONG_JTI},
     {"for", required_argument, NULL, LONG_FOR},
     {"ttl", required_argument, NULL, LONG_TTL},
+    {"over", required_argument, NULL, LONG_OVER},
     {"sub", required_argument, NULL, LONG_TOKEN + TOKEN_SUB},
     {"aud", required_argument, NULL, LONG_TOKEN + TOKEN_AUD},
     {"iss", required_argument, NULL, LONG_TOKEN + TOKEN_ISS},
@@ -447,6 +472,12 @@ parse_options(struct ctl *ctl, int argc, char **argv, struct wish *wish)
 				return usage_wrong(
 				    optarg, "--ttl takes a time such as 10m");
 			wish->options |= OPTION_TOKEN;
+			break;
+		case LONG_OVER:
+			if (!parse_seconds(optarg, &ctl->over_s))
+				return usage_wrong(
+				    optarg, "--over takes a time such as 2m");
+			wish->options |= OPTION_OVER;
 			break;
 		case LONG_TOKEN ... LONG_TOKEN + TOKEN_OPTIONS - 1:
 			ctl->token[c - LONG_TOKEN] = optarg;
@@ -524,6 +555,7 @@ main(int argc, char **argv)
 	struct ctl ctl = {.limit = -1,
 	    .for_s = -1,
 	    .ttl_s = -1,
+	    .over_s = -1,
 	    .socket = env != NULL && *env != '\0' ? env : CONTROL_DEFAULT_SOCKET};
 	enum outcome o;
 

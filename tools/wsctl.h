@@ -42,6 +42,7 @@ struct ctl {
 	long for_s;                       /* revoke: seconds; -1 when not given */
 	const char *token[TOKEN_OPTIONS]; /* token: NULL when not given */
 	long ttl_s;                       /* token: -1 when not given */
+	long over_s;                      /* drain: -1 when not given */
 	long limit;  /* clients, channels, history: so many; -1 when not given */
 	char **args; /* behind the command's name */
 	int nargs;
@@ -70,6 +71,10 @@ enum outcome ctl_refused(struct ctl *ctl, const char *prefix, const json_t *repl
 enum outcome ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
     __attribute__((warn_unused_result));
 
+/* The worker named by the command's argument; -1 when none is. Returns false when it
+ * is no number, which was said. */
+bool ctl_worker(const struct ctl *ctl, long *ret_worker);
+
 /* Print the server's own object; laid out on a terminal, where no name in it can play
  * tricks. */
 enum outcome ctl_show_json(const struct ctl *ctl, const json_t *ok);
@@ -96,6 +101,11 @@ enum outcome command_history(struct ctl *ctl);
 
 enum outcome command_kick(struct ctl *ctl);
 enum outcome command_revoke(struct ctl *ctl);
+
+/* ---- wsctl_drain.c: clients told to go ---- */
+
+enum outcome command_drain(struct ctl *ctl);
+enum outcome command_undrain(struct ctl *ctl);
 
 /* ---- wsctl_token.c ---- */
 

@@ -334,10 +334,34 @@ put_server(const struct ctl *ctl, const json_t *ok)
 	return put_line(ctl, "wscastd", text, STYLE_PLAIN);
 }
 
+/* Nothing when nobody is told to go. */
+static bool
+put_drain(const struct ctl *ctl, const json_t *drain)
+{
+	char *left;
+	bool ok;
+
+	if (!json_is_object(drain))
+		return true;
+	left = text_duration(
+	    (uint64_t)(json_number_value(json_object_get(drain, "left_s")) * 1000));
+	ok =
+	    left != NULL &&
+	    put_line(ctl, "drain",
+		text_format("%llu of %llu connections left, %s to go, workers drained: "
+			    "%llu",
+		    (unsigned long long)number_at(drain, "connections"),
+		    (unsigned long long)number_at(drain, "began_with"), left,
+		    (unsigned long long)number_at(drain, "workers")),
+		STYLE_WARN);
+	free(left);
+	return ok;
+}
+
 static bool
 put_summary(const struct ctl *ctl, const json_t *ok)
 {
-	return put_server(ctl, ok) &&
+	return put_server(ctl, ok) && put_drain(ctl, json_object_get(ok, "drain")) &&
 	       PUT_PARTS(ctl, "node", ok, {"", "node", KIND_TEXT},
 		   {", epoch ", "epoch", KIND_TEXT}) &&
 	       put_feed(ctl, json_object_get(ok, "feed")) &&
@@ -595,25 +619,16 @@ show_restarted(const struct ctl *ctl, const json_t *ok)
 enum outcome
 command_restart(struct ctl *ctl)
 {
-	json_t *ok, *request;
-	unsigned long worker;
+	json_t *ok;
 	enum outcome o;
-	char *end;
+	long worker;
 
-	if (ctl->nargs > 0) {
-		errno = 0;
-		worker = strtoul(ctl->args[0], &end, 10);
-		if (errno != 0 || *end != '\0' || ctl->args[0][0] < '0' ||
-		    ctl->args[0][0] > '9' || worker > 65535) {
-			ctl_complain("a worker is a number (see `wsctl workers`)");
-			return OUTCOME_USAGE;
-		}
-		request = json_pack(
-		    "{s:s,s:I}", "cmd", "restart", "worker", (json_int_t)worker);
-	} else {
-		request = json_pack("{s:s}", "cmd", "restart");
-	}
-	o = ctl_call(ctl, request, RESTART_TIMEOUT_MS, &ok);
+	if (!ctl_worker(ctl, &worker))
+		return OUTCOME_USAGE;
+	o = ctl_call(ctl,
+	    json_pack("{s:s,s:o*}", "cmd", "restart", "worker",
+		worker < 0 ? NULL : json_integer(worker)),
+	    RESTART_TIMEOUT_MS, &ok);
 	if (o != OUTCOME_DONE)
 		return o;
 	o = ctl->json ? ctl_show_json(ctl, ok) : show_restarted(ctl, ok);

@@ -11,6 +11,7 @@
 #include "worker/client.h"
 #include "worker/expel.h"
 #include "worker/fanout.h"
+#include "worker/farewell.h"
 #include "worker/gather.h"
 #include "worker/out.h"
 #include "worker/reload.h"
@@ -605,6 +606,8 @@ handle(struct worker *w, unsigned *budget)
 		reload_record(w, desc);
 	else if (desc->type == RING_EXPEL)
 		all = expel_record(w, desc, budget);
+	else if (desc->type == RING_DRAIN)
+		farewell_record(w, desc);
 	else
 		channels_record(w, w->done, desc);
 	if (!all)

@@ -17,6 +17,7 @@
 #include "shm/directory.h"
 #include "worker/auth.h"
 #include "worker/client.h"
+#include "worker/farewell.h"
 #include "worker/handshake.h"
 #include "worker/identity.h"
 #include "worker/limits.h"
@@ -174,7 +175,7 @@ check_upgrade(struct worker *w, const struct slot *s, const struct http_request 
 	}
 	if (!origin_ok(w->settings->origins, q->origin, q->host))
 		return fault(f, 403, "pages of this origin may not connect");
-	if (ring_draining(w->ring)) {
+	if (farewell_refuses(w)) {
 		(void)fault(f, 503, "draining");
 		f->retry_s = DRAIN_RETRY_S;
 		return false;
@@ -418,7 +419,7 @@ serve_ready(struct worker *w, uint32_t slot, const struct http_request *q)
 	if (ring_feed_down(w->ring) != 0)
 		reply_json(
 		    w, slot, q, 503, "{\"ready\":false,\"reason\":\"feed_down\"}\n");
-	else if (ring_draining(w->ring))
+	else if (farewell_refuses(w))
 		reply_json(
 		    w, slot, q, 503, "{\"ready\":false,\"reason\":\"draining\"}\n");
 	else

@@ -242,14 +242,24 @@ make_serving(struct keeper *k)
 	return false;
 }
 
+/* Until a serving process that was told to stop is killed. */
+static uint64_t
+stop_patience(const struct keeper *k)
+{
+	return STOP_MS +
+	       atomic_load_explicit(&k->shared->stop_ms, memory_order_relaxed);
+}
+
+/* over_ms: for the clients to be told. */
 static void
-stop(struct keeper *k)
+stop(struct keeper *k, uint32_t over_ms)
 {
 	if (stopping(k))
 		return;
+	atomic_store_explicit(&k->shared->stop_ms, over_ms, memory_order_relaxed);
 	atomic_store_explicit(&k->shared->stopping, true, memory_order_relaxed);
 	k->serving_at_ms = 0;
-	k->kill_at_ms = now_ms() + STOP_MS;
+	k->kill_at_ms = now_ms() + stop_patience(k);
 	signal_role(k, ROLE_SERVING, SIGTERM);
 	signal_role(k, ROLE_SERVING, SIGCONT); /* it may have been stopped */
 }
@@ -288,11 +298,11 @@ on_control(struct keeper *k)
 	if (n <= 0) {
 		k->control_ended = true;
 		log_notice("the supervisor is gone, stopping");
-		stop(k);
+		stop(k, 0);
 		return;
 	}
 	if (n == sizeof(msg) && msg.type == LAUNCH_STOP)
-		stop(k);
+		stop(k, (uint32_t)msg.arg);
 	else if (n == sizeof(msg) && msg.type == LAUNCH_RESTART)
 		restart(k, LAUNCH_WHY_RESTART);
 	else if (n == sizeof(msg) && msg.type == LAUNCH_KILL)
@@ -368,7 +378,7 @@ keeper_begin(struct keeper *k)
 	k->deaths_ms = now;
 	k->spare_at_ms = now;
 	k->serving_at_ms = fd_get(k, ROLE_SERVING) < 0 && !stopping(k) ? now : 0;
-	k->kill_at_ms = stopping(k) ? now + STOP_MS : 0;
+	k->kill_at_ms = stopping(k) ? now + stop_patience(k) : 0;
 }
 
 static int

@@ -40,6 +40,7 @@ struct keeper_shared {
 	_Atomic uint32_t why;      /* enum launch_why of the next serving process */
 	_Atomic uint32_t failures; /* serving processes in a row that died too early */
 	_Atomic bool stopping;     /* no further serving process is made */
+	_Atomic uint32_t stop_ms;  /* over which the clients are told, while stopping */
 	_Atomic bool ended;        /* the keeper left as it should */
 };
 

@@ -24,6 +24,7 @@
 #include "worker/channels.h"
 #include "worker/client.h"
 #include "worker/fanout.h"
+#include "worker/farewell.h"
 #include "worker/handshake.h"
 #include "worker/history.h"
 #include "worker/limits.h"
@@ -32,7 +33,6 @@
 #include "worker/reload.h"
 #include "worker/sandbox.h"
 #include "worker/serve.h"
-#include "worker/session.h"
 #include "worker/side.h"
 #include "worker/stale.h"
 #include "worker/timers.h"
@@ -43,11 +43,8 @@
 #define STOP_MS 3000     /* for clients to take their goodbye and answer it */
 #define FINISH_MS 1000   /* for messages that are half here */
 #define ORPHANED_MS 5000 /* without a supervisor, and the keeper does nothing */
-#define FAREWELLS 256    /* clients told to go in one turn of the loop */
-#define LEAVE_RATE 5000  /* ... and in a second, at a restart */
+#define LEAVE_RATE 5000  /* clients told to go in a second at a restart */
 #define LEAVE_MS 2000    /* ... which takes no longer, however many they are */
-#define RETRY_MS_MIN 500 /* when clients that were told to go come back, spread */
-#define RETRY_MS_SPREAD 4500
 
 enum serve_mode {
 	MODE_SERVE,
@@ -62,8 +59,6 @@ struct serve {
 	const struct launch *launch;
 	enum serve_mode mode;
 	bool awake;           /* the ring may hold what was not passed on */
-	uint32_t farewell;    /* the next slot to be told to go, by the mode */
-	uint64_t leave_ms;    /* MODE_RESTART: when the last is to be told */
 	uint64_t end_ms;      /* MODE_RESTART, MODE_STOP: when patience ends */
 	uint64_t orphaned_ms; /* since when the supervisor is gone; 0 = it is there */
 	ev_io wake;
@@ -128,14 +123,20 @@ on_tick(struct ev_loop *loop, ev_timer *t, int revents)
 	    w); /* what the supervisor could not be told while nothing comes */
 }
 
+static bool
+supervisor_is_gone(void)
+{
+	struct pollfd pfd = {.fd = LAUNCH_CONTROL};
+
+	return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLHUP | POLLERR));
+}
+
 /* The keeper hears when the supervisor is gone, and tells us. But keeper and spare may
  * have been killed together. */
 static void
 look_for_supervisor(struct serve *s)
 {
-	struct pollfd pfd = {.fd = LAUNCH_CONTROL};
-
-	if (poll(&pfd, 1, 0) <= 0 || !(pfd.revents & (POLLHUP | POLLERR))) {
+	if (!supervisor_is_gone()) {
 		s->orphaned_ms = 0;
 		return;
 	}
@@ -157,23 +158,19 @@ on_beat(struct ev_loop *loop, ev_timer *t, int revents)
 }
 
 static void
-set_state(struct serve *s, enum worker_state state)
-{
-	atomic_store_explicit(&s->w.page->state, state, memory_order_relaxed);
-}
-
-static void
 on_stop(struct ev_loop *loop, ev_signal *sig, int revents)
 {
 	struct serve *s = serve_of(loop);
+	/* Whoever starts a new one wants our place at once. */
+	uint64_t over_ms = supervisor_is_gone() ? 0 : s->w.settings->drain_timeout_ms;
 
 	if (s->mode == MODE_STOP)
 		return;
 	s->mode = MODE_STOP;
-	s->farewell = 0;
-	s->end_ms = now_ms() + STOP_MS;
-	set_state(s, WORKER_STOPPING);
-	acceptor_run(&s->w, false);
+	s->end_ms = now_ms() + over_ms + STOP_MS;
+	page_set_state(s->w.page, WORKER_STOPPING);
+	/* New connections are let in, to be told that they are not. */
+	farewell_begin(&s->w, FAREWELL_STOP, over_ms);
 }
 
 static void
@@ -186,70 +183,16 @@ on_restart(struct ev_loop *loop, ev_signal *sig, int revents)
 		return;
 	s->mode = MODE_RESTART;
 	leave_ms = (uint64_t)tls_connections(&s->w) * 1000 / LEAVE_RATE;
-	s->leave_ms = now_ms() + (leave_ms < LEAVE_MS ? leave_ms : LEAVE_MS);
-	s->end_ms = s->leave_ms + FINISH_MS;
-	set_state(s, WORKER_STOPPING);
+	if (leave_ms > LEAVE_MS)
+		leave_ms = LEAVE_MS;
+	s->end_ms = now_ms() + leave_ms + FINISH_MS;
+	page_set_state(s->w.page, WORKER_STOPPING);
 	acceptor_run(&s->w, false);
+	farewell_begin(&s->w, FAREWELL_RESTART, leave_ms);
 	clients_finish(&s->w);
 }
 
 /* ---- the end ---- */
-
-static void
-say_goodbye(struct worker *w, uint32_t slot, uint16_t code, const char *reason)
-{
-	/* All at once would come back all at once. */
-	uint32_t retry_ms =
-	    RETRY_MS_MIN + (uint32_t)(worker_slot(w, slot)->client % RETRY_MS_SPREAD);
-
-	if (slot_state(worker_slot(w, slot)) == SLOT_OPEN)
-		session_bye(w, slot, code, retry_ms);
-	client_end(w, slot, CLIENT_END_SERVER, code, reason);
-}
-
-/* Tell a connection to go, if it is to. Returns whether it was told. */
-static bool
-send_away(struct serve *s, uint32_t slot)
-{
-	struct worker *w = &s->w;
-	uint8_t state = slot_state(worker_slot(w, slot));
-
-	if (state == SLOT_FREE || state == SLOT_CLOSING)
-		return false;
-	if (s->mode == MODE_STOP) {
-		say_goodbye(w, slot, 1001, "going away");
-		return true;
-	}
-	/* Its keys are in our memory alone. */
-	if (!(worker_slot(w, slot)->flags & SLOT_TLS))
-		return false;
-	page_add(w->page, PAGE_tls_restarted, 1);
-	say_goodbye(w, slot, 1012, "restarting");
-	return true;
-}
-
-/* The slots below it are to be told by now. */
-static uint32_t
-farewell_end(const struct serve *s)
-{
-	uint32_t used = table_slots_used(&s->w.table);
-	uint64_t now = now_ms();
-
-	if (s->mode == MODE_STOP || now >= s->leave_ms)
-		return used;
-	return used - (uint32_t)((s->leave_ms - now) * used / LEAVE_MS);
-}
-
-/* A slice of goodbyes. Returns whether there are more. */
-static bool
-say_goodbyes(struct serve *s)
-{
-	uint32_t end = farewell_end(s);
-
-	for (int told = 0; s->farewell < end && told < FAREWELLS; s->farewell++)
-		told += send_away(s, s->farewell);
-	return s->farewell < end;
-}
 
 static bool
 is_over(const struct serve *s)
@@ -277,8 +220,7 @@ serve_loop(struct serve *s)
 		if (s->awake)
 			s->awake = fanout_turn(&s->w) == FANOUT_MORE;
 		more = history_turn(&s->w);
-		if (s->mode != MODE_SERVE)
-			more = say_goodbyes(s) || more;
+		more = farewell_turn(&s->w) || more;
 		page_beat(s->w.page, (uint64_t)s->w.tick * TICK_MS);
 		(void)ev_run(s->w.loop, s->awake || more ? EVRUN_NOWAIT : EVRUN_ONCE);
 	}
@@ -351,7 +293,7 @@ tell_page(struct serve *s)
 	    atomic_load_explicit(&p->lives, memory_order_relaxed) + 1,
 	    memory_order_relaxed);
 	page_beat(p, now_ms());
-	set_state(s, WORKER_ADOPTING);
+	page_set_state(p, WORKER_ADOPTING);
 }
 
 static void
@@ -535,7 +477,7 @@ serve_run(const struct launch *launch, const struct keeper_shared *shared,
 	if (r < 0)
 		return 1;
 	adopted = (unsigned)page_get(s.w.page, PAGE_connections);
-	set_state(&s, WORKER_SERVING);
+	farewell_resume(&s.w);
 	launch_tell(LAUNCH_HEALTHY, getpid(), (int32_t)adopted);
 	if (adopted > 0)
 		log_notice("serving, %u connections adopted", adopted);

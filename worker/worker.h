@@ -24,6 +24,7 @@
  *   rates.c     how fast it publishes, by rule
  *   limits.c    how much a client, an address and all together may take
  *   expel.c     who is kicked or revoked
+ *   farewell.c  those told to go: drain, stop, restart
  *   slow.c      what becomes of those who cannot follow
  *   reload.c    settings, and newer ones
  *   sandbox.c   what the kernel is asked for no more, once all stands
@@ -71,6 +72,22 @@ struct expel {
 	uint32_t untold;  /* outcomes that the uplink had no room for */
 };
 
+enum farewell_why {
+	FAREWELL_NONE,
+	FAREWELL_RESTART, /* those through TLS */
+	FAREWELL_DRAIN,   /* those who have a WebSocket */
+	FAREWELL_STOP,    /* everybody */
+};
+
+/* farewell.c: who is told to go, and when. Times are CLOCK_MONOTONIC. */
+struct farewell {
+	enum farewell_why why;
+	uint32_t slot;    /* the next to look at */
+	uint64_t next_us; /* when the next is told */
+	uint64_t end_us;  /* when the last is to have been */
+	bool last;        /* STOP: nobody is let in any more */
+};
+
 struct worker {
 	unsigned index;    /* of the worker, in the settings' count */
 	unsigned nworkers; /* on this host */
@@ -114,6 +131,7 @@ struct worker {
 	struct tls *tls;     /* NULL: no listener wants it */
 	struct uring *uring; /* NULL: by send(2) */
 	struct expel expel;
+	struct farewell farewell;
 };
 
 #define TICK_MS 100

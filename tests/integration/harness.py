@@ -396,6 +396,7 @@ class Daemon:
         merged = {
             "server": {"listen": "127.0.0.1:%d" % self.port, "workers": workers,
                        "admin_listen": "", "control_socket": self.control,
+                       "drain_timeout": "0",
                        "state_directory": self.dir},
             "limits": {"ping_interval": "1h", "pong_timeout": "1h", "write_timeout": "10m"},
             "feed": {"source": "embedded"},
