@@ -241,6 +241,8 @@ class Admin(Case):
             for v1 in held:
                 for _ in range(5):
                     await v1.event()
+            # A message is counted behind its last send.
+            wait_until("all are counted", lambda: d.counter("sent") == 50)
             m = self.metrics()
 
             def sum_of(name):
