@@ -204,8 +204,10 @@ note_open(struct gen *g, struct client *c, uint64_t now_ns)
 	OWN_ADD(mine->open, 1u);
 	g->under_way--;
 	OWN_SET(mine->connecting, g->under_way);
-	if (!c->again)
+	if (!c->again) {
+		OWN_ADD(mine->arrived, 1u);
 		OWN_SET(mine->last_open_ns, now_ns);
+	}
 	c->again = true;
 	c->tries = 0;
 	if (g->storm_back && OWN_GET(mine->open) == g->n) {

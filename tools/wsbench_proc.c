@@ -201,7 +201,7 @@ look_at_list(struct proc_set *p)
 void
 proc_set_sample(struct proc_set *p, bool memory, struct proc_usage *ret)
 {
-	uint64_t run_ns = 0, user = 0, system = 0;
+	uint64_t run_ns = 0;
 
 	memset(ret, 0, sizeof(*ret));
 	for (unsigned i = 0; i < p->n; i++)
@@ -214,18 +214,16 @@ proc_set_sample(struct proc_set *p, bool memory, struct proc_usage *ret)
 		look_at_tree(p);
 	for (unsigned i = 0; i < p->n; i++) {
 		run_ns += p->entries[i].run_ns;
-		user += p->entries[i].user;
-		system += p->entries[i].system;
+		ret->user += p->entries[i].user;
+		ret->system += p->entries[i].system;
 		ret->processes += p->entries[i].alive;
 		if (memory && p->entries[i].alive)
 			ret->pss += read_pss(p->entries[i].pid);
 	}
 	ret->cpu_s = (double)run_ns / 1e9;
 	if (run_ns == 0) /* a kernel without schedstat */
-		ret->cpu_s = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-	if (user + system > 0)
-		ret->user_s = ret->cpu_s * (double)user / (double)(user + system);
-	ret->system_s = ret->cpu_s - ret->user_s;
+		ret->cpu_s =
+		    (double)(ret->user + ret->system) / (double)sysconf(_SC_CLK_TCK);
 }
 
 void

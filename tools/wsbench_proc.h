@@ -31,10 +31,10 @@ struct proc_set {
 };
 
 struct proc_usage {
-	double cpu_s, user_s,
-	    system_s;       /* user and system: shares of cpu as ticks say */
-	uint64_t pss;       /* bytes; 0: not asked for, or not allowed */
-	unsigned processes; /* alive */
+	double cpu_s;
+	uint64_t user, system; /* ticks: how CPU time is shared between the two */
+	uint64_t pss;          /* bytes; 0: not asked for, or not allowed */
+	unsigned processes;    /* alive */
 };
 
 struct proc_kernel {

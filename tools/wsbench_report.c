@@ -248,9 +248,11 @@ print_cost(FILE *out, const char *title, const json_t *u)
 
 	if (!json_is_object(u))
 		return;
-	fprintf(out, "%-12s%.2f s CPU (user %.2f, system %.2f), %.2f cores", title,
-	    number(u, "cpu_s"), number(u, "user_s"), number(u, "system_s"),
-	    number(u, "cores"));
+	fprintf(out, "%-12s%.2f s CPU", title, number(u, "cpu_s"));
+	if (json_is_number(json_object_get(u, "user_s")))
+		fprintf(out, " (user %.2f, system %.2f)", number(u, "user_s"),
+		    number(u, "system_s"));
+	fprintf(out, ", %.2f cores", number(u, "cores"));
 	if (number(u, "cpu_us_per_delivery") > 0)
 		fprintf(out, ", %s us per delivery",
 		    report_figure(number(u, "cpu_us_per_delivery"), a));
@@ -335,7 +337,12 @@ report_rounds(FILE *out, const json_t *all)
 {
 	const json_t *medians = json_object_get(all, "medians");
 	const json_t *ratios = json_object_get(all, "ratios");
+	const json_t *cut_short = json_object_get(all, "cut_short");
 
+	if (cut_short != NULL)
+		report_run(out, cut_short);
+	if (number(all, "rounds") == 0)
+		return;
 	fprintf(out, "%-30s", "");
 	print_columns(out, medians, NULL, false);
 	print_columns(out, ratios, NULL, true);

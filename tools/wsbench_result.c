@@ -172,9 +172,9 @@ connections_json(const struct run *r)
 		set_real(o, "seconds", (double)(last - first) / 1e9);
 		/* At a given rate, the rate is not the server's. */
 		set_real(o, "per_s",
-		    r->o->connect_rate > 0
-			? NAN
-			: (double)r->o->connections / ((double)(last - first) / 1e9));
+		    r->o->connect_rate > 0 ? NAN
+					   : (double)result_sum(r, RESULT_arrived) /
+						 ((double)(last - first) / 1e9));
 	}
 	if (r->trouble.stormed)
 		set_real(o, "storm_seconds",
@@ -259,12 +259,15 @@ usage_json(const struct proc_usage *before, const struct proc_usage *after,
     double seconds, double deliveries)
 {
 	double cpu = after->cpu_s - before->cpu_s;
+	double user = (double)(after->user - before->user);
+	double ticks = user + (double)(after->system - before->system);
 	json_t *o = json_object();
 
 	set_count(o, "processes", after->processes);
 	set_real(o, "cpu_s", cpu);
-	set_real(o, "user_s", after->user_s - before->user_s);
-	set_real(o, "system_s", after->system_s - before->system_s);
+	/* Less than a tick tells nothing about the two. */
+	set_ratio(o, "user_s", cpu * user, ticks);
+	set_ratio(o, "system_s", cpu * (ticks - user), ticks);
 	set_ratio(o, "cores", cpu, seconds);
 	set_ratio(o, "cpu_us_per_delivery", cpu * 1e6, deliveries);
 	return o;
@@ -273,7 +276,7 @@ usage_json(const struct proc_usage *before, const struct proc_usage *after,
 static json_t *
 server_json(const struct run *r, double seconds, double deliveries)
 {
-	double opened = (double)result_sum(r, RESULT_opened), messages;
+	double messages;
 	json_t *o;
 
 	if (r->server.n == 0)
@@ -283,7 +286,8 @@ server_json(const struct run *r, double seconds, double deliveries)
 	set_ratio(o, "cpu_us_per_message",
 	    (r->after.server.cpu_s - r->before.server.cpu_s) * 1e6, messages);
 	set_ratio(o, "cpu_us_per_connection",
-	    (r->connected.server.cpu_s - r->empty.server.cpu_s) * 1e6, opened);
+	    (r->connected.server.cpu_s - r->empty.server.cpu_s) * 1e6,
+	    (double)r->connected.opened);
 	return o;
 }
 
@@ -292,7 +296,6 @@ memory_json(const struct run *r)
 {
 	const struct sample *a = &r->empty, *b = &r->connected;
 	double n = (double)(b->kernel.sockets - a->kernel.sockets) / 2;
-	double open = (double)result_sum(r, RESULT_opened);
 	json_t *o = json_object();
 
 	set_count(o, "pss_empty", a->server.pss);
@@ -300,7 +303,7 @@ memory_json(const struct run *r)
 	set_count(o, "pss_end", r->after.server.pss);
 	set_ratio(o, "user_bytes_per_connection",
 	    b->server.pss > 0 ? (double)b->server.pss - (double)a->server.pss : NAN,
-	    open);
+	    (double)b->opened);
 	set_ratio(o, "kernel_bytes_per_pair",
 	    (double)b->kernel.slab - (double)a->kernel.slab, n);
 	set_count(o, "tcp_buffers", b->kernel.tcp_bytes);

@@ -21,6 +21,7 @@
 /* What everything had cost at one moment. */
 struct sample {
 	uint64_t at_ns;
+	uint64_t opened; /* connections so far */
 	struct proc_usage server, own;
 	struct proc_kernel kernel;
 	uint64_t own_run_ns[RUN_PIDS_MAX]; /* each of our processes */

@@ -18,6 +18,7 @@ struct rounds {
 	char *names[TARGETS_MAX]; /* floors, then "server" */
 	unsigned ntargets;
 	json_t *runs[ROUNDS_MAX][TARGETS_MAX];
+	json_t *cut_short; /* the run that an interrupt ended; borrowed */
 	unsigned n;
 };
 
@@ -83,6 +84,8 @@ summary(const struct rounds *r)
 	}
 	(void)json_object_set_new(o, "wsbench", json_string(WSCAST_VERSION));
 	(void)json_object_set_new(o, "rounds", json_integer(r->n));
+	if (r->cut_short != NULL)
+		(void)json_object_set(o, "cut_short", r->cut_short);
 	(void)json_object_set_new(o, "medians", medians);
 	(void)json_object_set_new(o, "ratios", ratios);
 	(void)json_object_set_new(o, "runs", runs);
@@ -130,8 +133,10 @@ one_round(const struct options *o, struct rounds *r)
 		err = run_once(o, r->names[t], &r->runs[r->n][t]);
 		if (err < 0)
 			return err;
-		if (run_interrupted())
-			return -EINTR; /* half a round has no ratio */
+		if (run_interrupted()) { /* half a round has no ratio */
+			r->cut_short = r->runs[r->n][t];
+			return -EINTR;
+		}
 		tell_faults(r->runs[r->n][t], r->n, r->names[t]);
 	}
 	r->n++;
@@ -149,7 +154,7 @@ run_rounds(const struct options *o, json_t **ret)
 	err = name_targets(r, o->floor);
 	while (err == 0 && r->n < o->rounds)
 		err = one_round(o, r);
-	if (r->n > 0) {
+	if (r->n > 0 || r->cut_short != NULL) {
 		*ret = summary(r);
 		err = 0;
 	}

@@ -140,8 +140,9 @@ connect_all(struct run *r)
 	}
 }
 
-/* Wait until the publisher says that every subscription works. */
-static void
+/* Wait until the publisher says that every subscription works. Returns whether they had
+ * the time for it. */
+static bool
 subscribe_all(struct run *r)
 {
 	uint64_t begin_ns = net_now_ns();
@@ -149,7 +150,7 @@ subscribe_all(struct run *r)
 	uint32_t step;
 
 	if (!r->has_publisher)
-		return;
+		return true;
 	shared_begin(r->shared, r->o, PHASE_SETTLE);
 	step = OWN_GET(r->shared->step);
 	while (
@@ -157,8 +158,9 @@ subscribe_all(struct run *r)
 	    atomic_load_explicit(&r->shared->pub.step, memory_order_acquire) != step) {
 		share = (double)(net_now_ns() - begin_ns) / 1e9 / r->o->settle;
 		if (!pass_time(r, "subscribing", share))
-			return;
+			return false;
 	}
+	return true;
 }
 
 /* Wait until the publisher says that all has arrived, or nothing arrives any more: a
@@ -216,6 +218,7 @@ static void
 sample(struct run *r, struct sample *s, bool memory)
 {
 	s->at_ns = net_now_ns();
+	s->opened = result_sum(r, RESULT_opened);
 	proc_set_sample(&r->server, memory, &s->server);
 	proc_set_sample(&r->own, memory, &s->own);
 	for (unsigned i = 0; i < r->own.n && i < RUN_PIDS_MAX; i++)
@@ -268,20 +271,23 @@ count_missing(struct run *r)
 static void
 lead(struct run *r)
 {
+	bool subscribed;
+
 	let_server_start(r);
 	sample(r, &r->empty, true);
 	connect_all(r);
 	/* Let buffers of the handshake go before memory is measured. */
 	last_for(r, PHASE_CONNECT, "settling", 0.3);
 	sample(r, &r->connected, true);
-	subscribe_all(r);
+	subscribed = subscribe_all(r);
 	last_for(r, PHASE_WARMUP, "warming up", r->has_publisher ? r->o->warmup : 0);
 	drain(r, "warming up");
 	sample(r, &r->before, false);
 	last_for(r, PHASE_MEASURE, "measuring", r->o->duration);
 	drain(r, "draining");
 	sample(r, &r->after, true);
-	count_missing(r);
+	if (subscribed) /* else nothing was due to anybody */
+		count_missing(r);
 	progress_end(&r->progress);
 }
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/wsbench_net.h"
+#include "tools/wsbench_run.h"
 #include "tools/wsbench_server.h"
 
 #define START_TRIES 500 /* of 20 ms */
@@ -60,6 +61,8 @@ wait_for_port(const struct options *o, pid_t pid)
 		}
 		if (waitpid(pid, NULL, WNOHANG) == pid)
 			return -ECHILD;
+		if (run_interrupted())
+			return -EINTR;
 		(void)usleep(20000);
 	}
 	return -ETIMEDOUT;
