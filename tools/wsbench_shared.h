@@ -36,9 +36,9 @@ enum phase {
 #define GEN_COUNTERS(X)                                                                \
 	X(attempts, "connections begun")                                               \
 	X(opened, "handshakes completed")                                              \
+	X(arrived, "clients that completed their first one")                           \
 	X(tls_opened, "handshakes of TLS completed")                                   \
 	X(tls_resumed, "of these, by a ticket")                                        \
-	X(arrived, "clients that completed their first one")                           \
 	X(refused, "handshakes answered with an HTTP error")                           \
 	X(failed, "connections that failed before the handshake was done")             \
 	X(given_up, "clients not tried again")                                         \
