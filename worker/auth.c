@@ -17,14 +17,22 @@
 #include "worker/expel.h"
 #include "worker/expiry.h"
 #include "worker/identity.h"
+#include "worker/out.h"
 #include "worker/requests.h"
 #include "worker/session.h"
 
 #define PROTOCOL "bearer."
 #define SCHEME "Bearer "
 
+/* Subscriptions looked at in one turn after a reload, and how many one counts that is
+ * ended: some milliseconds with a hundred rules. */
+#define LOOKS 1024
+#define LOOKS_ENDED 8
+#define ALL_SEEN UINT32_MAX
+
 struct auth {
 	struct keyring *keys; /* NULL: auth.mode is none */
+	uint32_t next;        /* slot that the new rules are held against next */
 };
 
 /* ---- keys ---- */
@@ -51,6 +59,7 @@ auth_new(const struct worker *w, struct auth **ret)
 
 	if (a == NULL)
 		return -ENOMEM;
+	a->next = ALL_SEEN;
 	/* Also without keys: a reload may bring some, when files are out of reach.
 	 * jansson would look for its seed in /dev/urandom. */
 	r = OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL) ? 0 : -EIO;
@@ -79,6 +88,7 @@ auth_reload(struct worker *w)
 {
 	struct keyring *keys;
 
+	auth_review(w);
 	if (load_keys(w, &keys) < 0)
 		return;
 	keyring_free(w->auth->keys);
@@ -307,40 +317,101 @@ unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
 		session_unsubscribed(w, slot, copy, len, -EACCES);
 }
 
-/* The channel of the first waiting subscribe that is not allowed, or NULL. */
-static const char *
-forbidden_wait(struct worker *w, uint32_t slot, size_t *ret_len)
+/* Why the slot may not wait for this any more, or 0. */
+static int
+wait_fault(struct worker *w, uint32_t slot, const struct wait *wait)
 {
-	const struct wait *wait;
-	const char *name;
-
-	for (arena_ref ref = worker_slot(w, slot)->wait; ref != 0; ref = wait->next) {
-		wait = arena_at(w->arena, ref);
-		if (wait->kind != WAIT_SUBSCRIBE)
-			continue;
-		name = channels_name(w, wait->channel, ret_len);
-		if (!identity_may_subscribe(w, slot, name, *ret_len))
-			return name;
-	}
-	return NULL;
-}
-
-void
-auth_enforce(struct worker *w, uint32_t slot)
-{
-	struct slot *s = worker_slot(w, slot);
 	const char *name;
 	size_t len;
 
+	if (wait->kind == WAIT_PUBLISH)
+		return 0; /* it is on its way */
+	name = channels_name(w, wait->channel, &len);
+	if (!identity_may_subscribe(w, slot, name, len))
+		return -EACCES;
+	if (wait->kind == WAIT_HISTORY &&
+	    !settings_rule(w->settings, name, len)->history)
+		return -ENODATA;
+	return 0;
+}
+
+/* End what waits and may not. Returns how many were ended. */
+static unsigned
+enforce_waits(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	arena_ref ref = s->wait;
+	unsigned n = 0;
+
+	while (slot_state(s) == SLOT_OPEN && ref != 0) {
+		const struct wait *wait = arena_at(w->arena, ref);
+		int r = wait_fault(w, slot, wait);
+		const char *name;
+		size_t len;
+
+		ref = wait->next;
+		if (r == 0)
+			continue;
+		if (wait->kind == WAIT_HISTORY) {
+			requests_refuse_history(w, slot, wait->channel, r);
+		} else {
+			name = channels_name(w, wait->channel, &len);
+			unsubscribe(w, slot, name, len);
+		}
+		ref = s->wait; /* others for the channel went with it */
+		n++;
+	}
+	return n;
+}
+
+unsigned
+auth_enforce(struct worker *w, uint32_t slot)
+{
+	struct slot *s = worker_slot(w, slot);
+	unsigned n = 0;
+
 	/* From the end: those before stay where they are. */
 	for (unsigned i = s->nsubs; slot_state(s) == SLOT_OPEN && i-- > 0;) {
-		name = channels_name(w, slot_subs(w, s)[i].channel, &len);
-		if (!identity_may_subscribe(w, slot, name, len))
+		size_t len;
+		const char *name = channels_name(w, slot_subs(w, s)[i].channel, &len);
+
+		if (!identity_may_subscribe(w, slot, name, len)) {
 			unsubscribe(w, slot, name, len);
+			n++;
+		}
 	}
-	while (slot_state(s) == SLOT_OPEN &&
-	       (name = forbidden_wait(w, slot, &len)) != NULL)
-		unsubscribe(w, slot, name, len);
+	return n + enforce_waits(w, slot);
+}
+
+void
+auth_review(struct worker *w)
+{
+	w->auth->next = 0;
+}
+
+bool
+auth_turn(struct worker *w)
+{
+	struct auth *a = w->auth;
+	uint32_t used = table_slots_used(&w->table);
+
+	if (a->next == ALL_SEEN)
+		return false;
+	for (unsigned looks = 0; a->next < used && looks < LOOKS; a->next++) {
+		const struct slot *s = worker_slot(w, a->next);
+		uint32_t corked;
+
+		looks++;
+		if (slot_state(s) != SLOT_OPEN)
+			continue;
+		looks += s->nsubs;
+		corked = out_cork(w, a->next);
+		looks += LOOKS_ENDED * auth_enforce(w, a->next);
+		out_uncork(w, a->next, corked);
+	}
+	if (a->next >= used)
+		a->next = ALL_SEEN;
+	return a->next != ALL_SEEN;
 }
 
 static bool

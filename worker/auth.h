@@ -47,9 +47,16 @@ enum auth_result {
 enum auth_result auth_renew(struct worker *w, uint32_t slot, struct slice token,
     const char **ret_why) __attribute__((warn_unused_result));
 
-/* End the subscriptions, and those on their way, that the rules do not allow (any
- * more); session_unsubscribed() tells of each. */
-void auth_enforce(struct worker *w, uint32_t slot);
+/* End the subscriptions, and the requests that wait, that the rules do not allow (any
+ * more); session_unsubscribed() and session_refused() tell of each. Returns how many.
+ */
+unsigned auth_enforce(struct worker *w, uint32_t slot);
+
+/* The rules may be others than those by which connections subscribed (a reload, a
+ * predecessor that died within one): auth_turn() does a slice of auth_enforce() for all
+ * of them, and returns whether there is more to do. */
+void auth_review(struct worker *w);
+bool auth_turn(struct worker *w);
 
 /* Subscribe the connection to the channels that its token names. */
 void auth_subscribe(struct worker *w, uint32_t slot);

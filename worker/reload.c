@@ -92,6 +92,7 @@ reload_adopted(struct worker *w)
 {
 	if (w->settings_before != 0 && w->settings_before != page_settings(w->page))
 		connections_reload(w, NULL);
+	auth_review(w);
 }
 
 void

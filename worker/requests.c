@@ -307,6 +307,22 @@ wait_unlink(struct worker *w, arena_ref *at)
 	arena_free(w->arena, ref);
 }
 
+/* Whether the slot must stay listed for a channel: it is subscribed, or waits to hear
+ * that the channel is live. */
+static bool
+needs_listing(const struct worker *w, const struct slot *s, uint32_t channel)
+{
+	for (arena_ref ref = s->wait; ref != 0;) {
+		const struct wait *wait = arena_at(w->arena, ref);
+
+		if (wait->kind != WAIT_PUBLISH && wait->channel == channel &&
+		    !wait->walks)
+			return true;
+		ref = wait->next;
+	}
+	return slot_sub(w, s, channel) != NULL;
+}
+
 static bool
 waits_for(const struct worker *w, const struct slot *s, uint32_t channel)
 {
@@ -451,20 +467,34 @@ requests_walked(
 		wait_answer(w, slot, at, walk, err);
 }
 
-/* Whether a wait is one for this channel that is to end with err, or 0. */
+/* Which waits for a channel are meant. */
+enum waits_meant {
+	WAITS_LISTED,     /* those that wait to hear that it is live */
+	WAITS_SUBSCRIBES, /* those to subscribe, whatever they wait for */
+	WAITS_HISTORIES,  /* those for its past, likewise */
+};
+
 static bool
-wait_matches(const struct wait *wait, uint32_t channel, int err)
+wait_matches(const struct wait *wait, uint32_t channel, enum waits_meant meant)
 {
 	if (wait->kind == WAIT_PUBLISH || wait->channel != channel)
 		return false;
-	/* To unsubscribe ends those to subscribe alone, whatever they wait for. */
-	return err == -ECANCELED ? wait->kind == WAIT_SUBSCRIBE : !wait->walks;
+	switch (meant) {
+	case WAITS_LISTED:
+		return !wait->walks;
+	case WAITS_SUBSCRIBES:
+		return wait->kind == WAIT_SUBSCRIBE;
+	case WAITS_HISTORIES:
+		return wait->kind == WAIT_HISTORY;
+	}
+	return false;
 }
 
 /* Answer the slot's requests for a channel: it is live now, or err says why not. One
  * with a long walk goes on to wait for that. */
 static void
-answer_waits(struct worker *w, uint32_t slot, uint32_t channel, int err)
+answer_waits(
+    struct worker *w, uint32_t slot, uint32_t channel, enum waits_meant meant, int err)
 {
 	struct slot *s = worker_slot(w, slot);
 	uint32_t corked = out_cork(w, slot);
@@ -476,7 +506,7 @@ answer_waits(struct worker *w, uint32_t slot, uint32_t channel, int err)
 		struct walk walk;
 		int r = err;
 
-		if (!wait_matches(wait, channel, err)) {
+		if (!wait_matches(wait, channel, meant)) {
 			at = &wait->next;
 			continue;
 		}
@@ -506,10 +536,18 @@ requests_answer(struct worker *w, uint32_t channel, int err)
 		if (i >= ch->nslots) /* an answer closed some of them */
 			continue;
 		slot = ch->slots[i];
-		answer_waits(w, slot, channel, err);
+		answer_waits(w, slot, channel, WAITS_LISTED, err);
 		if (slot_sub(w, worker_slot(w, slot), channel) == NULL)
 			channels_unlist(w, channel, slot);
 	}
+}
+
+void
+requests_refuse_history(struct worker *w, uint32_t slot, uint32_t channel, int err)
+{
+	answer_waits(w, slot, channel, WAITS_HISTORIES, err);
+	if (!needs_listing(w, worker_slot(w, slot), channel))
+		channels_unlist(w, channel, slot);
 }
 
 int
@@ -523,11 +561,11 @@ requests_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t l
 	if (channel == NAMEMAP_NONE)
 		return -ENOENT;
 	if (waits_for(w, s, channel)) {
-		answer_waits(w, slot, channel, -ECANCELED);
-		if (slot_sub(w, s, channel) == NULL) {
+		answer_waits(w, slot, channel, WAITS_SUBSCRIBES, -ECANCELED);
+		if (!needs_listing(w, s, channel))
 			channels_unlist(w, channel, slot);
+		if (slot_sub(w, s, channel) == NULL)
 			return 0;
-		}
 	}
 	if (slot_sub(w, s, channel) == NULL)
 		return -ENOENT;

@@ -61,6 +61,10 @@ int requests_history(struct worker *w, uint32_t slot, const char *name, size_t l
 int requests_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
     __attribute__((warn_unused_result));
 
+/* Answer what waits for a channel's past with -errno. */
+void requests_refuse_history(
+    struct worker *w, uint32_t slot, uint32_t channel, int err);
+
 /* The feed may not deliver a channel any more: end the subscription, and say so. */
 void requests_revoke(struct worker *w, uint32_t slot, uint32_t channel, int err);
 

@@ -220,6 +220,7 @@ serve_loop(struct serve *s)
 		if (s->awake)
 			s->awake = fanout_turn(&s->w) == FANOUT_MORE;
 		more = history_turn(&s->w);
+		more = auth_turn(&s->w) || more;
 		more = farewell_turn(&s->w) || more;
 		page_beat(s->w.page, (uint64_t)s->w.tick * TICK_MS);
 		(void)ev_run(s->w.loop, s->awake || more ? EVRUN_NOWAIT : EVRUN_ONCE);

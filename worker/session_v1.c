@@ -257,7 +257,7 @@ do_auth(struct worker *w, uint32_t slot, const struct v1_command *c)
 	switch (auth_renew(w, slot, c->token, &why)) {
 	case AUTH_DONE:
 		tell_renewed(w, slot, c->id);
-		auth_enforce(w, slot);
+		(void)auth_enforce(w, slot);
 		auth_subscribe(w, slot);
 		break;
 	case AUTH_OFF:

@@ -15,7 +15,7 @@
 
 struct timers {
 	struct wheel wheel;
-	unsigned expiries; /* in this turn */
+	unsigned expiries; /* in this turn, with those that were put off */
 	uint64_t random;
 };
 
@@ -193,13 +193,19 @@ on_due(void *owner, uint32_t slot)
 {
 	struct worker *w = owner;
 	struct slot *s = worker_slot(w, slot);
-	uint32_t tick;
+	uint32_t tick, turns;
 
-	/* Many tokens may end in one second: the others wait for the next turns. */
-	if (expiry_tick(w, s, &tick) && is_past(w, tick) &&
-	    w->timers->expiries < EXPIRIES_MAX) {
-		w->timers->expiries++;
-		expiry_due(w, slot);
+	/* Many tokens may end in one second: each of the next turns has its share, and
+	 * meets no other. */
+	if (expiry_tick(w, s, &tick) && is_past(w, tick)) {
+		turns = w->timers->expiries++ / EXPIRIES_MAX;
+		if (turns > 0) {
+			wheel_set(&w->timers->wheel, slot, w->tick + turns);
+			if (s->timer == TIMER_NONE || !is_past(w, s->deadline))
+				return;
+		} else {
+			expiry_due(w, slot);
+		}
 	}
 	if (slot_state(s) == SLOT_FREE)
 		return;
