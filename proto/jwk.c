@@ -113,34 +113,43 @@ next_key(struct keyring *k, char *why)
 	return NULL;
 }
 
-int
-keyring_add_secret(struct keyring *k, const void *buf, size_t len, char *why)
+/* Take a secret's bytes, which are copied. */
+static int
+take_secret(struct key *key, const void *buf, size_t len, char *why)
 {
-	struct key *key = next_key(k, why);
-	const char *p = buf;
-
-	if (key == NULL)
-		return -EINVAL;
-	while (len > 0 && (p[len - 1] == '\n' || p[len - 1] == '\r'))
-		len--;
 	if (len < KEYRING_SECRET_MIN)
 		return bad(why,
 		    "a secret must have at least %d bytes, and this one has %zu: make "
 		    "one "
 		    "with `openssl rand -base64 48`",
 		    KEYRING_SECRET_MIN, len);
-	if (memmem(p, len, "-----BEGIN ", 11) != NULL)
-		return bad(why,
-		    "this is a key in PEM and no secret: if it is a public key, "
-		    "name the file in public_key_file");
 	key->secret = malloc(len);
 	if (key->secret == NULL)
 		return -ENOMEM;
 	memcpy(key->secret, buf, len);
 	key->secret_len = len;
 	key->alg = ALG_HS256;
-	k->n++;
 	return 0;
+}
+
+static int
+add_plain_secret(struct keyring *k, const char *p, size_t len, char *why)
+{
+	struct key *key = next_key(k, why);
+	int r;
+
+	if (key == NULL)
+		return -EINVAL;
+	while (len > 0 && (p[len - 1] == '\n' || p[len - 1] == '\r'))
+		len--;
+	if (memmem(p, len, "-----BEGIN ", 11) != NULL)
+		return bad(why,
+		    "this is a key in PEM and no secret: if it is a public key, "
+		    "name the file in public_key_file");
+	r = take_secret(key, p, len, why);
+	if (r == 0)
+		k->n++;
+	return r;
 }
 
 /* ---- what a key must be ---- */
@@ -422,33 +431,65 @@ is_for_verifying(const json_t *jwk)
 	       (json_object_get(jwk, "use") == NULL || member_is(jwk, "use", "sig"));
 }
 
-/* Returns 1; 0 when it is of a kind that we do not have, or for something else;
- * -EINVAL, -ENOMEM. */
+/* As take_jwk(), for a file of secrets. */
 static int
-take_jwk(struct key *key, const json_t *jwk, char *why)
+take_jwk_secret(struct key *key, const json_t *jwk, char *why)
 {
-	const char *kid = json_string_value(json_object_get(jwk, "kid"));
-	int r = 0;
+	uint8_t bytes[FIELD_MAX + 3];
+	size_t len;
+	int r;
 
-	if (!is_for_verifying(jwk))
-		return 0;
+	if (!member_is(jwk, "kty", "oct"))
+		return bad(why,
+		    "a key of the set is no shared secret (kty \"oct\"): name the "
+		    "file of public keys in public_key_file");
+	len = get_bytes(jwk, "k", bytes);
+	r = len > 0 ? take_secret(key, bytes, len, why)
+		    : bad(why,
+			  "a secret of the set is broken: it needs \"k\" in base64url, "
+			  "%d to %d bytes",
+			  KEYRING_SECRET_MIN, FIELD_MAX);
+	sodium_memzero(bytes, sizeof(bytes));
+	return r < 0 ? r : 1;
+}
+
+/* As take_jwk(), for a file of public keys. */
+static int
+take_jwk_public(struct key *key, const json_t *jwk, char *why)
+{
 	if (member_is(jwk, "kty", "oct"))
 		return bad(why,
-		    "a key of the set is a shared secret (kty \"oct\"): name a "
-		    "file with its bytes in secret_file");
+		    "a key of the set is a shared secret (kty \"oct\"): name its "
+		    "file in secret_file");
 	if (json_object_get(jwk, "d") != NULL)
 		return bad(why,
 		    "a key of the set is private: only its public part belongs "
 		    "on this server");
+	if (member_is(jwk, "kty", "RSA"))
+		return take_jwk_rsa(key, jwk, why);
+	if (member_is(jwk, "kty", "EC") && member_is(jwk, "crv", "P-256"))
+		return take_jwk_ec(key, jwk, why);
+	if (member_is(jwk, "kty", "OKP") && member_is(jwk, "crv", "Ed25519"))
+		return take_jwk_okp(key, jwk, why);
+	return 0;
+}
+
+/* Reads one key of a set. Returns 1; 0 when it is of a kind that we do not have, or for
+ * something else; -EINVAL, -ENOMEM. */
+typedef int take_jwk_fn(struct key *key, const json_t *jwk, char *why);
+
+static int
+take_jwk(struct key *key, const json_t *jwk, take_jwk_fn *take, char *why)
+{
+	const char *kid = json_string_value(json_object_get(jwk, "kid"));
+	int r;
+
+	if (!is_for_verifying(jwk))
+		return 0;
 	if (kid != NULL && strlen(kid) > KEYRING_KID_MAX)
 		return bad(why, "the \"kid\" of a key is longer than %d bytes",
 		    KEYRING_KID_MAX);
-	if (member_is(jwk, "kty", "RSA"))
-		r = take_jwk_rsa(key, jwk, why);
-	else if (member_is(jwk, "kty", "EC") && member_is(jwk, "crv", "P-256"))
-		r = take_jwk_ec(key, jwk, why);
-	else if (member_is(jwk, "kty", "OKP") && member_is(jwk, "crv", "Ed25519"))
-		r = take_jwk_okp(key, jwk, why);
+	r = take(key, jwk, why);
 	/* Made for RS512, say: it signs nothing that we take. */
 	if (r > 0 && json_object_get(jwk, "alg") != NULL &&
 	    !member_is(jwk, "alg", alg_names[key->alg]))
@@ -459,14 +500,14 @@ take_jwk(struct key *key, const json_t *jwk, char *why)
 }
 
 static int
-add_jwk(struct keyring *k, const json_t *jwk, char *why)
+add_jwk(struct keyring *k, const json_t *jwk, take_jwk_fn *take, char *why)
 {
 	struct key *key = next_key(k, why);
 	int r;
 
 	if (key == NULL)
 		return -EINVAL;
-	r = take_jwk(key, jwk, why);
+	r = take_jwk(key, jwk, take, why);
 	if (r > 0)
 		k->n++;
 	else
@@ -475,7 +516,7 @@ add_jwk(struct keyring *k, const json_t *jwk, char *why)
 }
 
 static int
-add_jwks(struct keyring *k, const char *text, size_t len, char *why)
+add_jwks(struct keyring *k, const char *text, size_t len, take_jwk_fn *take, char *why)
 {
 	json_error_t error;
 	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
@@ -488,24 +529,60 @@ add_jwks(struct keyring *k, const char *text, size_t len, char *why)
 	set = json_object_get(root, "keys");
 	if (json_is_array(set)) {
 		for (size_t i = 0; r == 0 && i < json_array_size(set); i++)
-			r = add_jwk(k, json_array_get(set, i), why);
+			r = add_jwk(k, json_array_get(set, i), take, why);
 	} else {
-		r = add_jwk(k, root, why);
+		r = add_jwk(k, root, take, why);
 	}
 	json_decref(root);
+	return r;
+}
+
+/* Where the first character that is no blank stands. */
+static size_t
+skip_blanks(const char *p, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len && p[n] != '\0' && strchr(" \t\r\n", p[n]) != NULL)
+		n++;
+	return n;
+}
+
+/* Whether it is meant to be JSON with keys. A secret of any bytes may begin with a
+ * brace, but has not these names in it. */
+static bool
+is_jwks(const char *p, size_t len)
+{
+	size_t blanks = skip_blanks(p, len);
+
+	return blanks < len && p[blanks] == '{' &&
+	       (memmem(p, len, "\"keys\"", 6) != NULL ||
+		   memmem(p, len, "\"kty\"", 5) != NULL);
+}
+
+int
+keyring_add_secret(struct keyring *k, const void *buf, size_t len, char *why)
+{
+	size_t before = k->n;
+	int r;
+
+	if (!is_jwks(buf, len))
+		return add_plain_secret(k, buf, len, why);
+	r = add_jwks(k, buf, len, take_jwk_secret, why);
+	if (r == 0 && k->n == before)
+		r = bad(why, "no secret for HS256 was found in the JWK Set");
+	if (r < 0)
+		cut_to(k, before);
 	return r;
 }
 
 int
 keyring_add_public(struct keyring *k, const void *buf, size_t len, char *why)
 {
-	size_t before = k->n, blanks = 0;
+	size_t before = k->n, blanks = skip_blanks(buf, len);
 	const char *p = buf;
 	int r;
 
-	while (
-	    blanks < len && strchr(" \t\r\n", p[blanks]) != NULL && p[blanks] != '\0')
-		blanks++;
 	if (len > KEYRING_FILE_MAX)
 		r = bad(why, "the file is longer than %u KiB", KEYRING_FILE_MAX >> 10);
 	else if (memmem(p, len, "PRIVATE KEY-----", 16) != NULL)
@@ -513,7 +590,7 @@ keyring_add_public(struct keyring *k, const void *buf, size_t len, char *why)
 		    "this is a private key: only its public part belongs on this "
 		    "server (`openssl pkey -in KEY -pubout`)");
 	else if (blanks < len && p[blanks] == '{')
-		r = add_jwks(k, p, len, why);
+		r = add_jwks(k, p, len, take_jwk_public, why);
 	else
 		r = add_pem(k, p, len, why);
 	if (r == 0 && k->n == before)
@@ -528,20 +605,42 @@ keyring_add_public(struct keyring *k, const void *buf, size_t len, char *why)
 
 /* ---- signatures ---- */
 
-static bool
-verify_hs256(const struct key *key, struct slice data, struct slice sig)
+static void
+mac_of(const struct key *key, struct slice data, uint8_t *out)
 {
 	crypto_auth_hmacsha256_state state;
-	uint8_t mac[crypto_auth_hmacsha256_BYTES];
-	bool same;
 
 	(void)crypto_auth_hmacsha256_init(&state, key->secret, key->secret_len);
 	(void)crypto_auth_hmacsha256_update(
 	    &state, (const unsigned char *)data.p, data.len);
-	(void)crypto_auth_hmacsha256_final(&state, mac);
-	same = sig.len == sizeof(mac) && sodium_memcmp(mac, sig.p, sizeof(mac)) == 0;
+	(void)crypto_auth_hmacsha256_final(&state, out);
 	sodium_memzero(&state, sizeof(state));
-	return same;
+}
+
+_Static_assert(KEYRING_MAC == crypto_auth_hmacsha256_BYTES, "a whole one");
+
+bool
+keyring_sign(const struct keyring *k, struct slice data, uint8_t *out)
+{
+	if (k->n == 0 || k->keys[0].alg != ALG_HS256)
+		return false;
+	mac_of(&k->keys[0], data, out);
+	return true;
+}
+
+const char *
+keyring_kid(const struct keyring *k)
+{
+	return k->n > 0 ? k->keys[0].kid : NULL;
+}
+
+static bool
+verify_hs256(const struct key *key, struct slice data, struct slice sig)
+{
+	uint8_t mac[KEYRING_MAC];
+
+	mac_of(key, data, mac);
+	return sig.len == sizeof(mac) && sodium_memcmp(mac, sig.p, sizeof(mac)) == 0;
 }
 
 static bool

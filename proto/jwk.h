@@ -16,7 +16,9 @@
 #ifndef WSCAST_PROTO_JWK_H
 #define WSCAST_PROTO_JWK_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "proto/slice.h"
 
@@ -34,12 +36,13 @@ void keyring_free(struct keyring *k); /* wipes the secrets */
 size_t keyring_len(const struct keyring *k);
 
 /*
- * Add a shared secret: the bytes as they are, but for line ends (CR, LF) behind them,
- * which editors add.
+ * Add the shared secrets of a file: a JWK Set of them (kty "oct"), or a single JWK;
+ * else one, the bytes as they are, but for line ends (CR, LF) behind them, which
+ * editors add.
  *
  * why  KEYRING_WHY_MAX bytes: what is wrong, and how to do it right.
  *
- * Returns 0; -EINVAL with why filled; -ENOMEM.
+ * Returns 0; -EINVAL with why filled; -ENOMEM: on failure none was added.
  */
 int keyring_add_secret(struct keyring *k, const void *buf, size_t len, char *why)
     __attribute__((warn_unused_result));
@@ -72,5 +75,13 @@ enum keyring_result {
 enum keyring_result keyring_verify(const struct keyring *k, struct slice alg,
     struct slice kid, struct slice data, struct slice signature)
     __attribute__((warn_unused_result));
+
+#define KEYRING_MAC 32 /* bytes */
+
+/* Sign with the first key, if it is a secret: for token_make(). out: KEYRING_MAC bytes.
+ * Returns whether it did. */
+bool keyring_sign(const struct keyring *k, struct slice data, uint8_t *out)
+    __attribute__((warn_unused_result));
+const char *keyring_kid(const struct keyring *k); /* of the first key; NULL: none */
 
 #endif

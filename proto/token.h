@@ -83,7 +83,8 @@ const char *token_result_text(enum token_result r);
  * Make a token, for trying things out: what needs many has an issuer of its own.
  *
  * key     the bytes of a key file: a private Ed25519 key in PEM (EdDSA), else a shared
- *         secret, as keyring_add_secret() takes it (HS256).
+ *         secret, or a set of them, as keyring_add_secret() takes it (HS256): the
+ *         first one signs.
  * claims  a JSON object.
  * why     KEYRING_WHY_MAX bytes of proto/jwk.h.
  *

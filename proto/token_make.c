@@ -1,5 +1,6 @@
 /* token_make.c - token_make() of token.h: no server signs anything. */
 #include <errno.h>
+#include <jansson.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -14,12 +15,11 @@
 #include "proto/token.h"
 
 #define SIGNATURE_MAX crypto_sign_BYTES
-_Static_assert(SIGNATURE_MAX >= crypto_auth_hmacsha256_BYTES, "both have room");
+_Static_assert(SIGNATURE_MAX >= KEYRING_MAC, "both have room");
 
 /* A signing key: one of the two. */
 struct signer {
-	const void *secret; /* NULL: the other */
-	size_t secret_len;
+	struct keyring *secrets; /* NULL: the other */
 	uint8_t ed25519[crypto_sign_SECRETKEYBYTES];
 };
 
@@ -56,37 +56,43 @@ load_pem(struct signer *s, const char *text, size_t len, char *why)
 	return r;
 }
 
+/* So that what is signed with is what will be verified with. */
 static int
-load_secret(struct signer *s, const char *text, size_t len, char *why)
+load_secret(struct signer *s, const void *buf, size_t len, char *why)
 {
-	struct keyring *k = keyring_new();
-	/* So that what is signed with is what will be verified with. */
-	int r = k == NULL ? -ENOMEM : keyring_add_secret(k, text, len, why);
-
-	keyring_free(k);
-	if (r < 0)
-		return r;
-	while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r'))
-		len--;
-	s->secret = text;
-	s->secret_len = len;
-	return 0;
+	s->secrets = keyring_new();
+	return s->secrets == NULL ? -ENOMEM
+				  : keyring_add_secret(s->secrets, buf, len, why);
 }
 
 static size_t
 sign(const struct signer *s, const char *data, size_t len, uint8_t *sig)
 {
-	crypto_auth_hmacsha256_state state;
+	if (s->secrets != NULL)
+		return keyring_sign(s->secrets, (struct slice){data, len}, sig)
+			   ? KEYRING_MAC
+			   : 0;
+	(void)crypto_sign_detached(sig, NULL, (const uint8_t *)data, len, s->ed25519);
+	return crypto_sign_BYTES;
+}
 
-	if (s->secret == NULL) {
-		(void)crypto_sign_detached(
-		    sig, NULL, (const uint8_t *)data, len, s->ed25519);
-		return crypto_sign_BYTES;
-	}
-	(void)crypto_auth_hmacsha256_init(&state, s->secret, s->secret_len);
-	(void)crypto_auth_hmacsha256_update(&state, (const uint8_t *)data, len);
-	(void)crypto_auth_hmacsha256_final(&state, sig);
-	return crypto_auth_hmacsha256_BYTES;
+/* The header, malloc'd. The kid of a set's first secret, which is the one to sign
+ * with, is told. */
+static char *
+header_of(const struct signer *s)
+{
+	const char *kid = s->secrets != NULL ? keyring_kid(s->secrets) : NULL;
+	json_t *o = json_object();
+	char *text;
+
+	(void)json_object_set_new(
+	    o, "alg", json_string(s->secrets != NULL ? "HS256" : "EdDSA"));
+	(void)json_object_set_new(o, "typ", json_string("JWT"));
+	if (kid != NULL)
+		(void)json_object_set_new(o, "kid", json_string(kid));
+	text = json_dumps(o, JSON_COMPACT);
+	json_decref(o);
+	return text;
 }
 
 static char *
@@ -95,34 +101,48 @@ put_part(char *out, const void *buf, size_t len)
 	return out + base64_url_put(buf, len, out);
 }
 
+static char *
+make(const struct signer *s, const char *header, const char *claims)
+{
+	uint8_t sig[SIGNATURE_MAX];
+	char *p, *token = malloc(base64_url_len(strlen(header)) +
+				 base64_url_len(strlen(claims)) +
+				 base64_url_len(SIGNATURE_MAX) + 3);
+	size_t n;
+
+	if (token == NULL)
+		return NULL;
+	p = put_part(token, header, strlen(header));
+	*p++ = '.';
+	p = put_part(p, claims, strlen(claims));
+	n = sign(s, token, (size_t)(p - token), sig);
+	*p++ = '.';
+	*put_part(p, sig, n) = '\0';
+	return token;
+}
+
 int
 token_make(
     const void *key, size_t key_len, const char *claims, char **ret_token, char *why)
 {
 	bool pem = memmem(key, key_len, "-----BEGIN ", 11) != NULL;
-	const char *header = pem ? "{\"alg\":\"EdDSA\",\"typ\":\"JWT\"}"
-				 : "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
-	uint8_t sig[SIGNATURE_MAX];
 	struct signer s = {0};
-	char *token, *p;
+	char *header = NULL, *token = NULL;
 	int r = sodium_init() < 0 ? -ENOMEM : 0;
 
 	if (r == 0)
 		r = pem ? load_pem(&s, key, key_len, why)
 			: load_secret(&s, key, key_len, why);
-	if (r < 0)
-		return r;
-	token = malloc(base64_url_len(strlen(header)) + base64_url_len(strlen(claims)) +
-		       base64_url_len(SIGNATURE_MAX) + 3);
-	if (token != NULL) {
-		p = put_part(token, header, strlen(header));
-		*p++ = '.';
-		p = put_part(p, claims, strlen(claims));
-		key_len = sign(&s, token, (size_t)(p - token), sig);
-		*p++ = '.';
-		*put_part(p, sig, key_len) = '\0';
+	if (r == 0)
+		header = header_of(&s);
+	if (header != NULL)
+		token = make(&s, header, claims);
+	if (r == 0 && token == NULL)
+		r = -ENOMEM;
+	if (r == 0)
 		*ret_token = token;
-	}
+	free(header);
+	keyring_free(s.secrets);
 	sodium_memzero(&s, sizeof(s));
-	return token != NULL ? 0 : -ENOMEM;
+	return r;
 }

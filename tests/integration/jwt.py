@@ -49,9 +49,17 @@ class Key:
 
     def write(self, *keys):
         """These keys are in the file from now on."""
+        text = b"".join(k.public for k in keys)
+        if self.alg == "HS256" and len(keys) > 1:
+            text = json.dumps({"keys": [k.jwk() for k in keys]}).encode()
         with open(self.path + ".new", "wb") as f:
-            f.write(b"".join(k.public for k in keys))
+            f.write(text)
         os.rename(self.path + ".new", self.path)
+
+    def jwk(self):
+        """A secret as a member of a JWK Set."""
+        jwk = {"kty": "oct", "alg": "HS256", "k": b64(self.secret)}
+        return jwk if self.kid is None else dict(jwk, kid=self.kid)
 
     def sign(self, text):
         if self.alg == "HS256":
