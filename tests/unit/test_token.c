@@ -894,6 +894,37 @@ test_token_make_unfit_key_refused(void **state)
 	assert_null(token);
 }
 
+/* Old and new secrets in one file; what is none of them is refused as a whole. */
+static void
+test_keyring_secrets_in_a_set_each_hold(void **state)
+{
+	static const char set[] = "{\"keys\":[{\"kty\":\"oct\",\"kid\":\"a\",\"k\":"
+				  "\"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY\"},"
+				  "{\"kty\":\"oct\",\"k\":"
+				  "\"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYx\"}]}";
+	static const char *const bad[] = {
+	    "{\"keys\":[]}",
+	    "{\"kty\":\"oct\",\"k\":\"AAAA\"}",
+	    "{\"kty\":\"oct\"}",
+	    "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AAAA\"}",
+	    "{\"kty\":",
+	};
+	/* Any bytes are a secret, a brace before them or not. */
+	static const char brace[] = "{0123456789abcdef0123456789abcdef";
+	struct keyring *k = keyring_new();
+
+	assert_int_equal(keyring_add_secret(k, set, sizeof(set) - 1, why), 0);
+	assert_int_equal(keyring_len(k), 2);
+	assert_string_equal(keyring_kid(k), "a");
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(
+		    keyring_add_secret(k, bad[i], strlen(bad[i]), why), -EINVAL);
+	assert_int_equal(keyring_add_public(k, set, sizeof(set) - 1, why), -EINVAL);
+	assert_int_equal(keyring_len(k), 2);
+	assert_int_equal(keyring_add_secret(k, brace, sizeof(brace) - 1, why), 0);
+	keyring_free(k);
+}
+
 int
 main(void)
 {
@@ -933,6 +964,7 @@ main(void)
 	    cmocka_unit_test(test_keyring_has_room_for_so_many),
 	    cmocka_unit_test(test_token_make_is_what_check_takes),
 	    cmocka_unit_test(test_token_make_unfit_key_refused),
+	    cmocka_unit_test(test_keyring_secrets_in_a_set_each_hold),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
