@@ -123,6 +123,9 @@ class Flow:
             self.first.setdefault(name, offset)
         self.sent += len(names)
 
+    def close(self):
+        self.ctl.close()
+
 
 class Resumer:
     """Reads one channel; what it has had is a place and the next number due."""
@@ -197,16 +200,24 @@ class Resumer:
             raise AssertionError("%s: %s" % (self.channel, self.wrong))
 
 
-def run_resumers(case, daemon, nclients, nchannels, rate, seconds, kill, seed):
+def run_resumers(case, daemon, nclients, nchannels, rate, seconds, kill, seed,
+                 places=None, flow=None):
     """Clients drop and come back at random while messages flow and `kill` is called now
-    and then: each has the complete sequence in the end. Returns the clients."""
+    and then: each has the complete sequence in the end. Returns the clients.
+
+    places  {channel: the offset before its first message}, when `flow` is given
+    flow    publishes as a Flow does; otherwise one is made
+    """
     rng = random.Random(seed)
     names = ["r%d" % i for i in range(nchannels)]
-    ctl = Ctl(daemon.control)
-    # Each channel begins with an offset that is known: that of a first message.
-    places = {c: ctl.ask("publish", channel=c, data='"begin"')["offset"] for c in names}
     epoch = daemon.status()["epoch"]
-    flow = Flow(daemon, names, rate)
+    if flow is None:
+        # Each channel begins with an offset that is known: that of a first message.
+        ctl = Ctl(daemon.control)
+        places = {c: ctl.ask("publish", channel=c, data='"begin"')["offset"]
+                  for c in names}
+        ctl.close()
+        flow = Flow(daemon, names, rate)
     clients = [Resumer(daemon, names[i % nchannels], epoch, places[names[i % nchannels]])
                for i in range(nclients)]
     selector = selectors.DefaultSelector()
@@ -238,11 +249,12 @@ def run_resumers(case, daemon, nclients, nchannels, rate, seconds, kill, seed):
             clients[i].open()
             selector.register(clients[i].sock, selectors.EVENT_READ, i)
         for key, _ in selector.select(0.005):
-            i = key.data
-            if not clients[i].readable() or (now < end and rng.random() < 0.002):
+            i, had = key.data, clients[key.data].next
+            # One in a hundred messages is the last, however many come at once.
+            if not clients[i].readable() or (
+                    now < end and rng.random() * 100 < clients[i].next - had):
                 leave(i)
     for c in clients:
         c.close()
-    ctl.close()
-    flow.ctl.close()
+    flow.close()
     return clients

@@ -21,7 +21,7 @@ CHANNELS = ["c%d" % i for i in range(5)]
 
 
 class Resume(Case):
-    CLIENTS, CHANNELS, SECONDS = 60, 20, 8
+    CLIENTS, CHANNELS, SECONDS = 60, 20, 5
 
     def test_resume_is_complete_while_workers_are_killed(self):
         d = self.daemon(workers=2)
@@ -165,7 +165,7 @@ class FaultCase(Case):
 
 
 class RedisFault(FaultCase):
-    STOPPED_S = 2
+    STOPPED_S = 0.5
 
     def test_fault_kill_and_restart(self):
         def body(d, redis):
@@ -322,7 +322,7 @@ class Churn(Case):
     """Channels come and go: Redis is subscribed to what is subscribed here, and to
     nothing else; what they took is given back."""
 
-    COUNT, HELD, BATCH = 20000, 2000, 500
+    COUNT, HELD, BATCH = 8000, 2000, 500
 
     def test_churn_interest_is_what_is_subscribed(self):
         redis = self.redis()
