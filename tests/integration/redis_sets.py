@@ -62,17 +62,21 @@ class Sentinel:
 
 
 class SentinelSet:
-    """Two servers that keep what they acknowledge, and three sentinels."""
+    """Two servers that keep what they acknowledge, and three sentinels.
 
-    def __init__(self, case, password=None):
+    whole  wait until the sentinels know each other and the replica
+    """
+
+    def __init__(self, case, password=None, whole=True):
         self.servers = [case.redis(durable=True, args=["--repl-diskless-sync-delay", "0"])
                         for _ in range(2)]
         self.servers[1].cli("REPLICAOF", "127.0.0.1", str(self.servers[0].port))
         self.sentinels = [Sentinel(self.servers[0], password) for _ in range(3)]
         for s in self.sentinels:
             case.addCleanup(s.done)
-        wait_until("the sentinels know each other",
-                   lambda: all(s.sees_all() for s in self.sentinels))
+        wait_until("the sentinels", lambda: all(s.master_port() for s in self.sentinels))
+        if whole:
+            self.wait_whole()
         self.url = "redis-sentinel://%s/gate" % ",".join(
             "127.0.0.1:%d" % s.port for s in self.sentinels)
 
@@ -89,8 +93,9 @@ class SentinelSet:
             s.master_port() == server.port for s in self.sentinels if s.proc))
 
     def wait_whole(self):
-        """Both servers are there again, one of them as the other's replica."""
-        wait_until("all is well again", lambda: all(s.sees_all() for s in self.sentinels))
+        """Both servers are there, one of them as the other's replica."""
+        wait_until("the sentinels know each other",
+                   lambda: all(s.sees_all() for s in self.sentinels))
 
 
 class Cluster:

@@ -115,7 +115,7 @@ class SentinelTest(Case):
         d.stop()
 
     def test_sentinels_that_cannot_say_are_told(self):
-        redis = SentinelSet(self)
+        redis = SentinelSet(self, whole=False)
         d = self.daemon(dict(OPEN, feed={
             "source": "pubsub", "redis": redis.url.replace("/gate", "/nobody")}))
         d.wait_line("sentinel 127.0.0.1:.* no such master")
