@@ -142,6 +142,10 @@ $(bin)/tests/%: tests/unit/%.c $(obj)/parts.a $(obj)/flags
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $(obj)/$*.test.d $(ALL_LDFLAGS) -o $@ $< \
 		$(obj)/parts.a $(LIBS) -lcmocka
 
+# What a delivery calls is counted.
+$(bin)/tests/test_fanout_cost: private LIBS += \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=send,--wrap=sendmsg
+
 # The same targets that clang's fuzzer drives, fed with the kept seeds and with each
 # cut of them: needs no clang, and works under every sanitizer.
 $(bin)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(obj)/parts.a $(obj)/flags

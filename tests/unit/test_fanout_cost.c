@@ -1,0 +1,352 @@
+/*
+ * test_fanout_cost.c - what a delivery costs beside its send: no memory, no copy, no
+ * second call. malloc() and its kin, send() and sendmsg() are wrapped by the linker
+ * (Makefile) and counted.
+ *
+ * WSCAST_RECEIVERS=n, WSCAST_MESSAGES=n: as many, for callgrind. docs/design.md says
+ * how.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "proto/dialect.h"
+#include "tests/unit/scene.h"
+
+#define INDEX_LEN 4096
+#define ARENA_LEN (1u << 20)
+#define RECEIVERS_MAX 20000
+#define PAYLOAD "128 bytes less the head"
+#define PAYLOAD_LEN 124
+
+/* ---- what is counted ---- */
+
+static struct {
+	unsigned allocations, sends, vectors;
+	const void *buf; /* what was sent last */
+	size_t len;
+	bool same; /* that was so for all */
+} counts;
+
+/* The names are the linker's. NOLINTBEGIN(bugprone-reserved-identifier) */
+void *__real_malloc(size_t len);
+void *__real_calloc(size_t n, size_t len);
+void *__real_realloc(void *p, size_t len);
+ssize_t __real_send(int fd, const void *buf, size_t len, int flags);
+ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
+void *__wrap_malloc(size_t len);
+void *__wrap_calloc(size_t n, size_t len);
+void *__wrap_realloc(void *p, size_t len);
+ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
+
+void *
+__wrap_malloc(size_t len)
+{
+	counts.allocations++;
+	return __real_malloc(len);
+}
+
+void *
+__wrap_calloc(size_t n, size_t len)
+{
+	counts.allocations++;
+	return __real_calloc(n, len);
+}
+
+void *
+__wrap_realloc(void *p, size_t len)
+{
+	counts.allocations++;
+	return __real_realloc(p, len);
+}
+
+ssize_t
+__wrap_send(int fd, const void *buf, size_t len, int flags)
+{
+	if (counts.sends++ > 0 && (buf != counts.buf || len != counts.len))
+		counts.same = false;
+	counts.buf = buf;
+	counts.len = len;
+	return __real_send(fd, buf, len, flags);
+}
+
+ssize_t
+__wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	counts.vectors++;
+	return __real_sendmsg(fd, msg, flags);
+}
+/* NOLINTEND(bugprone-reserved-identifier) */
+
+static void
+count_anew(void)
+{
+	memset(&counts, 0, sizeof(counts));
+	counts.same = true;
+}
+
+/* ---- a worker with one channel's receivers, and a channel beside it ---- */
+
+struct fixture {
+	struct worker w;
+	struct ring *ring; /* the writer's */
+	int ring_fd, page_fd, table_fd, up_fd;
+	unsigned n;
+	int *peers;
+};
+
+static unsigned
+number_from(const char *variable, unsigned otherwise)
+{
+	const char *value = getenv(variable);
+
+	return value != NULL ? (unsigned)strtoul(value, NULL, 10) : otherwise;
+}
+
+static void
+raise_limit(void)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void
+begin(struct fixture *f, unsigned n)
+{
+	static const struct ring_config cfg = {
+	    .frames_size = RING_FRAMES_MIN, .index_len = INDEX_LEN, .channels_max = 64};
+	struct worker *w = &f->w;
+	struct faults faults = {0};
+	struct arena *a;
+
+	raise_limit();
+	*f = (struct fixture){.n = n};
+	*w = (struct worker){.nworkers = 1, .doorbell = -1, .done = 1, .tick = 1000};
+	assert_int_equal(settings_parse("", 0, &w->settings, &faults), 0);
+	assert_int_equal(ring_create(&cfg, &f->ring, &f->ring_fd), 0);
+	assert_int_equal(page_create(0, &w->page, &f->page_fd), 0);
+	assert_int_equal(upstream_create(65536, &w->up, &f->up_fd), 0);
+	assert_int_equal(table_create(n, 8, ARENA_LEN, &w->table, &f->table_fd), 0);
+	assert_int_equal(ring_open(f->ring_fd, false, &w->ring), 0);
+	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &a), 0);
+	f->peers = calloc(n, sizeof(*f->peers));
+	assert_non_null(f->peers);
+	for (uint32_t i = 0; i < 2; i++)
+		scene_channel(&w->table, f->ring, a, i);
+	for (uint32_t i = 0; i < n; i++) {
+		struct slot *s = worker_slot(w, i);
+
+		scene_connect(&s->fd, &f->peers[i]);
+		s->proto = PROTO_RAW;
+		s->dialect = DIALECT_RAW;
+		s->nsubs = 1;
+		s->sub0 = (struct sub){.channel = 0, .from = 1};
+		slot_set_pos(s, 1, 0);
+		slot_set_state(s, SLOT_OPEN);
+	}
+	atomic_store(&w->table.header->channels_used, 2);
+	atomic_store(&w->table.header->slots_used, n);
+	arena_free_all(a);
+	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &w->arena), 0);
+	assert_true(scene_parts(w));
+}
+
+static void
+end(struct fixture *f)
+{
+	struct worker *w = &f->w;
+
+	for (uint32_t i = 0; i < f->n; i++) {
+		(void)close(f->peers[i]);
+		(void)close(worker_slot(w, i)->fd);
+	}
+	free(f->peers);
+	clients_free(w, w->clients);
+	timers_free(w->timers);
+	limits_free(w->limits);
+	fanout_free(w->fanout);
+	channels_free(w, w->channels);
+	side_free(w->side);
+	ev_loop_destroy(w->loop);
+	arena_free_all(w->arena);
+	ring_close(w->ring);
+	ring_close(f->ring);
+	page_close(w->page);
+	upstream_close(w->up);
+	table_close(&w->table);
+	settings_free(w->settings);
+	(void)close(f->ring_fd);
+	(void)close(f->page_fd);
+	(void)close(f->up_fd);
+	(void)close(f->table_fd);
+}
+
+/* Returns the record's number. */
+static uint64_t
+publish(struct fixture *f, uint32_t channel)
+{
+	static const char payload[PAYLOAD_LEN] = PAYLOAD;
+	struct message m = {
+	    .data = payload, .data_len = sizeof(payload), .kind = DATA_BINARY};
+	struct ring_desc desc = {.type = RING_MESSAGE,
+	    .channel = channel,
+	    .offset = directory_offset(ring_directory(f->ring), channel) + 1,
+	    .data_kind = DATA_BINARY};
+	void *room =
+	    ring_room(f->ring, DIALECT_RAW, dialect_frame_max(DIALECT_RAW, &m));
+
+	assert_non_null(room);
+	ring_put(f->ring, DIALECT_RAW, dialect_frame(DIALECT_RAW, &m, room));
+	return ring_commit(f->ring, &desc);
+}
+
+static void
+pass_all(struct fixture *f)
+{
+	while (fanout_turn(&f->w) == FANOUT_MORE)
+		;
+	page_wake(f->w.page);
+}
+
+/* Each client reads what came. Returns how many bytes all of them got. */
+static size_t
+read_all(struct fixture *f)
+{
+	char buf[4096];
+	size_t got = 0;
+
+	for (unsigned i = 0; i < f->n; i++) {
+		ssize_t n;
+
+		while ((n = recv(f->peers[i], buf, sizeof(buf), 0)) > 0)
+			got += (size_t)n;
+	}
+	return got;
+}
+
+static const void *
+frame_at(const struct fixture *f, uint64_t number, size_t *ret_len)
+{
+	const void *frame;
+
+	*ret_len = ring_frames(f->w.ring, DIALECT_RAW, number, number + 1, &frame);
+	return frame;
+}
+
+/* ---- claims ---- */
+
+/* A channel of many: one send for each delivery, from where the frame lies. */
+static void
+test_fanout_delivery_is_one_send_from_the_ring(void **state)
+{
+	unsigned n = number_from("WSCAST_RECEIVERS", 256);
+	unsigned messages = number_from("WSCAST_MESSAGES", 20);
+	struct fixture f;
+
+	begin(&f, n < RECEIVERS_MAX ? n : RECEIVERS_MAX);
+	assert_true(counts.allocations > 0); /* all that began it: they are seen */
+	for (unsigned i = 0; i < messages; i++) {
+		size_t len;
+		const void *frame;
+		uint64_t number = publish(&f, 0);
+
+		frame = frame_at(&f, number, &len);
+		count_anew();
+		pass_all(&f);
+		assert_int_equal(counts.allocations, 0);
+		assert_int_equal(counts.sends, f.n);
+		assert_int_equal(counts.vectors, 0);
+		assert_true(counts.same);
+		assert_ptr_equal(counts.buf, frame);
+		assert_int_equal(counts.len, len);
+		assert_int_equal(read_all(&f), f.n * len);
+	}
+	end(&f);
+}
+
+/* A channel of few, and messages for others between: one message leaves from the ring.
+ */
+static void
+test_gather_single_message_is_sent_from_the_ring(void **state)
+{
+	struct fixture f;
+	uint64_t number;
+	size_t len;
+	const void *frame;
+
+	begin(&f, 8);
+	(void)publish(&f, 1);
+	number = publish(&f, 0);
+	(void)publish(&f, 1);
+	frame = frame_at(&f, number, &len);
+	count_anew();
+	pass_all(&f);
+	assert_int_equal(counts.allocations + counts.vectors, 0);
+	assert_int_equal(counts.sends, f.n);
+	assert_true(counts.same);
+	assert_ptr_equal(counts.buf, frame);
+	assert_int_equal(read_all(&f), f.n * len);
+	end(&f);
+}
+
+/* Several that lie side by side do so in one send, too. */
+static void
+test_gather_run_is_sent_from_the_ring(void **state)
+{
+	struct fixture f;
+	uint64_t number;
+	size_t len;
+	const void *frame;
+
+	begin(&f, 8);
+	number = publish(&f, 0);
+	(void)publish(&f, 0);
+	(void)publish(&f, 0);
+	frame = frame_at(&f, number, &len);
+	count_anew();
+	pass_all(&f);
+	assert_int_equal(counts.allocations + counts.vectors, 0);
+	assert_int_equal(counts.sends, f.n);
+	assert_true(counts.same);
+	assert_ptr_equal(counts.buf, frame);
+	assert_int_equal(counts.len, 3 * len);
+	assert_int_equal(read_all(&f), f.n * 3 * len);
+	end(&f);
+}
+
+/* Those that do not are laid side by side first, into memory that is there. */
+static void
+test_gather_scattered_is_one_send_and_no_memory(void **state)
+{
+	struct fixture f;
+	size_t len;
+
+	begin(&f, 8);
+	(void)publish(&f, 0);
+	(void)publish(&f, 1);
+	(void)frame_at(&f, publish(&f, 0), &len);
+	count_anew();
+	pass_all(&f);
+	assert_int_equal(counts.allocations + counts.vectors, 0);
+	assert_int_equal(counts.sends, f.n);
+	assert_int_equal(counts.len, 2 * len);
+	assert_int_equal(read_all(&f), f.n * 2 * len);
+	end(&f);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_fanout_delivery_is_one_send_from_the_ring),
+	    cmocka_unit_test(test_gather_single_message_is_sent_from_the_ring),
+	    cmocka_unit_test(test_gather_run_is_sent_from_the_ring),
+	    cmocka_unit_test(test_gather_scattered_is_one_send_and_no_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
