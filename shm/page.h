@@ -51,7 +51,7 @@
 	X(errors_sent, "requests answered with an error")                              \
 	X(tokens, "tokens that were right")                                            \
 	X(tokens_refused, "tokens that were refused")                                  \
-	X(tokens_missing, "handshakes refused because they had no token")              \
+	X(tokens_missing, "handshakes refused, and connections closed, without one")   \
 	X(sandbox_killed, "serving processes that the sandbox killed")                 \
 	X(limited_connections, "connections refused by max_connections")               \
 	X(limited_descriptors, "connections refused for want of descriptors")          \

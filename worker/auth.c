@@ -389,6 +389,25 @@ auth_review(struct worker *w)
 	w->auth->next = 0;
 }
 
+/* End what the settings do not allow the connection. Returns how much that was. */
+static unsigned
+review(struct worker *w, uint32_t slot)
+{
+	uint32_t corked = out_cork(w, slot);
+	unsigned n = 1;
+
+	if (w->settings->auth_mode == AUTH_REQUIRED &&
+	    identity_of(w, worker_slot(w, slot)) == NULL) {
+		page_add(w->page, PAGE_tokens_missing, 1);
+		session_dismiss(
+		    w, slot, CLIENT_END_SERVER, 4401, "a token is needed now");
+	} else {
+		n = auth_enforce(w, slot);
+	}
+	out_uncork(w, slot, corked);
+	return n;
+}
+
 bool
 auth_turn(struct worker *w)
 {
@@ -399,15 +418,12 @@ auth_turn(struct worker *w)
 		return false;
 	for (unsigned looks = 0; a->next < used && looks < LOOKS; a->next++) {
 		const struct slot *s = worker_slot(w, a->next);
-		uint32_t corked;
 
 		looks++;
 		if (slot_state(s) != SLOT_OPEN)
 			continue;
 		looks += s->nsubs;
-		corked = out_cork(w, a->next);
-		looks += LOOKS_ENDED * auth_enforce(w, a->next);
-		out_uncork(w, a->next, corked);
+		looks += LOOKS_ENDED * review(w, a->next);
 	}
 	if (a->next >= used)
 		a->next = ALL_SEEN;

@@ -10,8 +10,6 @@
 #define NOTICE_MS (60 * 1000)
 /* A clock that was set meanwhile is noticed within the hour, in either direction. */
 #define LOOK_MS (3600 * 1000)
-#define RETRY_MS_MIN 500 /* when clients whose token ran out come back, spread */
-#define RETRY_MS_SPREAD 4500
 
 static int64_t
 wall_ms(void)
@@ -76,10 +74,7 @@ expiry_due(struct worker *w, uint32_t slot)
 	int64_t left_ms = i->ends_s * 1000 - wall_ms();
 
 	if (left_ms <= 0) {
-		/* All at once would come back all at once. */
-		session_bye(w, slot, 4401,
-		    RETRY_MS_MIN + (uint32_t)(s->client % RETRY_MS_SPREAD));
-		client_end(w, slot, CLIENT_END_EXPIRED, 4401, "token expired");
+		session_dismiss(w, slot, CLIENT_END_EXPIRED, 4401, "token expired");
 		return;
 	}
 	if (!i->told && left_ms <= NOTICE_MS) {

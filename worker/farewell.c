@@ -7,10 +7,8 @@
 #include "worker/session.h"
 #include "worker/tls.h"
 
-#define TOLD_MAX 256     /* connections told in one turn of the loop */
-#define LOOKS_MAX 4096   /* slots looked at */
-#define RETRY_MS_MIN 500 /* when those who were told come back, spread */
-#define RETRY_MS_SPREAD 4500
+#define TOLD_MAX 256   /* connections told in one turn of the loop */
+#define LOOKS_MAX 4096 /* slots looked at */
 
 static uint64_t
 now_us(void)
@@ -62,18 +60,6 @@ farewell_refuses(const struct worker *w)
 	       w->farewell.why == FAREWELL_STOP;
 }
 
-static void
-say_goodbye(struct worker *w, uint32_t slot, uint16_t code, const char *reason)
-{
-	/* All at once would come back all at once. */
-	uint32_t retry_ms =
-	    RETRY_MS_MIN + (uint32_t)(worker_slot(w, slot)->client % RETRY_MS_SPREAD);
-
-	if (slot_state(worker_slot(w, slot)) == SLOT_OPEN)
-		session_bye(w, slot, code, retry_ms);
-	client_end(w, slot, CLIENT_END_SERVER, code, reason);
-}
-
 /* Whether this connection is one to be told. */
 static bool
 is_meant(const struct worker *w, const struct slot *s)
@@ -101,14 +87,14 @@ send_away(struct worker *w, uint32_t slot)
 		break;
 	case FAREWELL_RESTART:
 		page_add(w->page, PAGE_tls_restarted, 1);
-		say_goodbye(w, slot, 1012, "restarting");
+		session_dismiss(w, slot, CLIENT_END_SERVER, 1012, "restarting");
 		break;
 	case FAREWELL_DRAIN:
 		page_add(w->page, PAGE_drained, 1);
-		say_goodbye(w, slot, 1012, "draining");
+		session_dismiss(w, slot, CLIENT_END_SERVER, 1012, "draining");
 		break;
 	case FAREWELL_STOP:
-		say_goodbye(w, slot, 1001, "going away");
+		session_dismiss(w, slot, CLIENT_END_SERVER, 1001, "going away");
 		break;
 	}
 }

@@ -9,7 +9,9 @@
 #include "worker/requests.h"
 #include "worker/session.h"
 
-#define WARNINGS_MIN 10 /* that a client may be told in a row that it is too fast */
+#define WARNINGS_MIN 10  /* that a client may be told in a row that it is too fast */
+#define RETRY_MS_MIN 500 /* when clients that are dismissed come back, spread */
+#define RETRY_MS_SPREAD 4500
 
 /* Whether a client that is too fast is to be told so. For who goes on at twice the rate
  * and more it is the end. */
@@ -71,6 +73,19 @@ session_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms)
 {
 	if (worker_slot(w, slot)->proto == PROTO_V1)
 		session_v1_bye(w, slot, code, retry_ms);
+}
+
+void
+session_dismiss(struct worker *w, uint32_t slot, enum client_end why, uint16_t code,
+    const char *reason)
+{
+	struct slot *s = worker_slot(w, slot);
+
+	/* All at once would come back all at once. */
+	if (slot_state(s) == SLOT_OPEN)
+		session_bye(w, slot, code,
+		    RETRY_MS_MIN + (uint32_t)(s->client % RETRY_MS_SPREAD));
+	client_end(w, slot, why, code, reason);
 }
 
 /* Whether a message is within limits.message_rate and limits.byte_rate. If not,
@@ -146,12 +161,16 @@ void
 session_refused(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const char *channel, size_t len, int err)
 {
-	if (worker_slot(w, slot)->proto != PROTO_V1)
-		session_raw_refused(w, slot, err);
-	else if (id_len != 1 || id[0] != REQUEST_TOKEN[0])
+	bool is_v1 = worker_slot(w, slot)->proto == PROTO_V1;
+
+	if (is_v1 && (id_len != 1 || id[0] != REQUEST_TOKEN[0]))
 		session_v1_error(w, slot, id, id_len, err);
-	else if (err != -ECANCELED) /* else whoever ended it tells */
+	else if (err == -ECANCELED)
+		return; /* whoever ended it tells */
+	else if (is_v1)
 		session_v1_unsubscribed(w, slot, channel, len, err);
+	else
+		session_raw_refused(w, slot, err);
 }
 
 void

@@ -6,6 +6,7 @@
 
 #include "proto/frame.h"
 #include "proto/slice.h"
+#include "worker/client.h"
 #include "worker/worker.h"
 
 /* One whole message; buf is valid during the call only. */
@@ -19,6 +20,11 @@ size_t session_hello(struct worker *w, uint32_t slot, uint8_t *out);
 
 /* Say goodbye before a Close frame of ours, in protocols that have a word for it. */
 void session_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms);
+
+/* End a connection that is one of many: where the protocol has a word for it, clients
+ * are told to come back each at its own time. */
+void session_dismiss(struct worker *w, uint32_t slot, enum client_end why,
+    uint16_t code, const char *reason);
 
 /* ---- answers to what waits (called by requests.c) ---- */
 
@@ -35,7 +41,8 @@ struct sub_result {
 /* A subscription holds from here on. id: the request's id as JSON, id_len 0 = none. */
 void session_subscribed(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const struct sub_result *res);
-/* ... or was refused: -errno of the supervisor. */
+/* ... or was refused: -errno of the supervisor; -ECANCELED: it was ended before, and
+ * whoever ended it tells why. */
 void session_refused(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const char *channel, size_t len, int err);
 /* A subscription has ended without the client's asking: the rules no longer allow it,

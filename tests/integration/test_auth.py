@@ -378,6 +378,48 @@ class Auth(Case):
 
         run(go())
 
+    def test_auth_subscription_on_its_way_ends_when_it_is_forbidden(self):
+        """What Redis has not confirmed yet is told as what it has."""
+        redis = self.redis()
+        d = self.server(settings={"channel *": {"subscribe": "anyone"}}, redis=redis)
+
+        async def go():
+            token = bearer(self.key.token(sub="ann"))
+            redis.proc.send_signal(signal.SIGSTOP)
+            try:
+                plain = await raw(d, "a", **token)
+                v1 = await V1.open(d, **token)
+                await v1.send(id="b", subscribe="b")
+                await v1.ok(ping={})
+                d.reload(**{"channel *": {"subscribe": "nobody"}})
+                self.assertEqual(await close_code(plain), 4403)
+                self.assertIn("error", await v1.event())
+                gone = (await v1.event())["unsubscribed"]
+                self.assertEqual((gone["channel"], gone["code"]), ("b", "forbidden"))
+            finally:
+                redis.proc.send_signal(signal.SIGCONT)
+            await v1.close()
+
+        run(go())
+
+    def test_auth_required_from_now_on_ends_who_has_no_token(self):
+        d = self.server("optional")
+
+        async def go():
+            v1 = await V1.open(d, "news")
+            plain = await raw(d, "news")
+            known = await V1.open(d, "news", **bearer(self.key.token(sub="ann")))
+            d.reload(auth={"mode": "required", "secret_file": self.key.path})
+            self.assertEqual((await v1.event())["bye"]["code"], 4401)
+            self.assertEqual(await close_code(v1.ws), 4401)
+            self.assertEqual(await close_code(plain), 4401)
+            await known.ok(ping={})
+            self.assertEqual(known.events, [])
+            await known.close()
+
+        run(go())
+        self.assertEqual(d.counter("tokens_missing"), 2)
+
     # ---- expiry ----
 
     def test_auth_expiry_is_told_and_closes(self):
