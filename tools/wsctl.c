@@ -118,6 +118,7 @@ static const struct command {
 	"      --channels C,...   channels that it subscribes at once\n"
 	"      --subscribe G,...  globs for rules with the word claim\n"
 	"      --publish G,...    the same for publishing\n"
+	"                         (these three may be given several times)\n"
 	"      --aud, --iss TEXT  audience and issuer\n"
 	"      --jti JTI          a name of its own\n"
 	"      --key FILE         a secret (HS256) or a private Ed25519 key in PEM\n"
@@ -480,7 +481,11 @@ parse_options(struct ctl *ctl, int argc, char **argv, struct wish *wish)
 			wish->options |= OPTION_OVER;
 			break;
 		case LONG_TOKEN ... LONG_TOKEN + TOKEN_OPTIONS - 1:
-			ctl->token[c - LONG_TOKEN] = optarg;
+			if (ctl->ntoken == TOKEN_GIVEN_MAX)
+				return usage_wrong(optarg, "too many options");
+			ctl->token[ctl->ntoken++] = (struct token_given){
+			    .option = (enum token_option)(c - LONG_TOKEN),
+			    .text = optarg};
 			wish->options |= OPTION_TOKEN;
 			break;
 		case 'h':

@@ -32,17 +32,26 @@ enum token_option {
 	TOKEN_OPTIONS
 };
 
+/* One of them, as given. Those that are lists may come again and again. */
+struct token_given {
+	enum token_option option;
+	const char *text;
+};
+
+#define TOKEN_GIVEN_MAX 64
+
 struct ctl {
 	const char *socket;
 	bool json;
-	bool raw;                         /* tail: payloads and nothing else */
-	const char *channel;              /* clients: of this channel only, or NULL */
-	const char *user;                 /* kick, revoke */
-	const char *jti;                  /* revoke, token */
-	long for_s;                       /* revoke: seconds; -1 when not given */
-	const char *token[TOKEN_OPTIONS]; /* token: NULL when not given */
-	long ttl_s;                       /* token: -1 when not given */
-	long over_s;                      /* drain: -1 when not given */
+	bool raw;            /* tail: payloads and nothing else */
+	const char *channel; /* clients: of this channel only, or NULL */
+	const char *user;    /* kick, revoke */
+	const char *jti;     /* revoke, token */
+	long for_s;          /* revoke: seconds; -1 when not given */
+	struct token_given token[TOKEN_GIVEN_MAX];
+	unsigned ntoken;
+	long ttl_s;  /* token: -1 when not given */
+	long over_s; /* drain: -1 when not given */
 	long limit;  /* clients, channels, history: so many; -1 when not given */
 	char **args; /* behind the command's name */
 	int nargs;

@@ -11,60 +11,86 @@
 #define SETTINGS_PATH WSCAST_SYSCONFDIR "/wscast/wscast.conf"
 #define TTL_S 3600
 
-/* Words separated by commas, as an array. */
-static json_t *
-words(const char *text)
+/* The option's text, the last that was given; NULL: none was. */
+static const char *
+given(const struct ctl *ctl, enum token_option option)
 {
-	json_t *list = json_array();
+	for (unsigned i = ctl->ntoken; i-- > 0;)
+		if (ctl->token[i].option == option)
+			return ctl->token[i].text;
+	return NULL;
+}
 
+/* Add words separated by commas to a claim. False: one is no UTF-8. */
+static bool
+add_words(json_t *claims, const char *name, const char *text)
+{
+	json_t *list = json_object_get(claims, name);
+
+	if (list == NULL) {
+		list = json_array();
+		if (json_object_set_new(claims, name, list) < 0)
+			return false;
+	}
 	while (*text != '\0') {
 		size_t len = strcspn(text, ",");
 
-		if (len > 0)
-			(void)json_array_append_new(list, json_stringn(text, len));
+		if (len > 0 && json_array_append_new(list, json_stringn(text, len)) < 0)
+			return false;
 		text += len + (text[len] == ',');
 	}
-	return list;
+	return true;
 }
 
-static json_t *
-claims_of(const struct ctl *ctl)
+/* False: it is no UTF-8. */
+static bool
+add_claim(json_t *claims, const struct token_given *g)
 {
 	static const struct {
-		enum token_option option;
 		const char *name;
 		bool is_list;
-	} claims[] = {
-	    {TOKEN_SUB, "sub", false},
-	    {TOKEN_AUD, "aud", false},
-	    {TOKEN_ISS, "iss", false},
-	    {TOKEN_CHANNELS, "channels", true},
-	    {TOKEN_SUBSCRIBE, "subscribe", true},
-	    {TOKEN_PUBLISH, "publish", true},
+	} kinds[TOKEN_OPTIONS] = {
+	    [TOKEN_SUB] = {"sub", false},
+	    [TOKEN_AUD] = {"aud", false},
+	    [TOKEN_ISS] = {"iss", false},
+	    [TOKEN_CHANNELS] = {"channels", true},
+	    [TOKEN_SUBSCRIBE] = {"subscribe", true},
+	    [TOKEN_PUBLISH] = {"publish", true},
 	};
+	const char *name = kinds[g->option].name;
+
+	if (name == NULL)
+		return true; /* it says where the key is */
+	if (kinds[g->option].is_list)
+		return add_words(claims, name, g->text);
+	return json_object_set_new(claims, name, json_string(g->text)) == 0;
+}
+
+/* As JSON, to be freed; NULL: one is no UTF-8. */
+static char *
+claims_text(const struct ctl *ctl)
+{
 	json_t *o = json_object();
 	long ttl_s = ctl->ttl_s < 0 ? TTL_S : ctl->ttl_s;
+	char *text = NULL;
+	bool ok = true;
 
-	for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
-		const char *text = ctl->token[claims[i].option];
-
-		if (text != NULL)
-			(void)json_object_set_new(o, claims[i].name,
-			    claims[i].is_list ? words(text) : json_string(text));
-	}
-	if (ctl->jti != NULL)
-		(void)json_object_set_new(o, "jti", json_string(ctl->jti));
-	(void)json_object_set_new(
-	    o, "exp", json_integer((json_int_t)time(NULL) + ttl_s));
-	return o;
+	for (unsigned i = 0; ok && i < ctl->ntoken; i++)
+		ok = add_claim(o, &ctl->token[i]);
+	if (ok && ctl->jti != NULL)
+		ok = json_object_set_new(o, "jti", json_string(ctl->jti)) == 0;
+	if (ok && json_object_set_new(
+		      o, "exp", json_integer((json_int_t)time(NULL) + ttl_s)) == 0)
+		text = json_dumps(o, JSON_COMPACT);
+	json_decref(o);
+	return text;
 }
 
 /* Sign with these bytes, and print. */
 static enum outcome
 make(const struct ctl *ctl, const char *name, const void *key, size_t len)
 {
-	json_t *claims = claims_of(ctl);
-	char *text = json_dumps(claims, JSON_COMPACT), *token = NULL;
+	char *text = claims_text(ctl), *token = NULL;
 	char why[KEYRING_WHY_MAX] = "no memory";
 	enum outcome o = OUTCOME_FAILED;
 
@@ -78,7 +104,6 @@ make(const struct ctl *ctl, const char *name, const void *key, size_t len)
 	}
 	free(token);
 	free(text);
-	json_decref(claims);
 	return o;
 }
 
@@ -108,8 +133,8 @@ make_by_file(const struct ctl *ctl, const char *path)
 static enum outcome
 make_by_settings(const struct ctl *ctl)
 {
-	const char *path =
-	    ctl->token[TOKEN_CONF] != NULL ? ctl->token[TOKEN_CONF] : SETTINGS_PATH;
+	const char *conf = given(ctl, TOKEN_CONF);
+	const char *path = conf != NULL ? conf : SETTINGS_PATH;
 	struct settings *s = NULL;
 	struct faults faults = {0};
 	const struct settings_file *file;
@@ -136,10 +161,11 @@ make_by_settings(const struct ctl *ctl)
 enum outcome
 command_token(struct ctl *ctl)
 {
-	if (ctl->token[TOKEN_SUB] == NULL) {
+	const char *key = given(ctl, TOKEN_KEY);
+
+	if (given(ctl, TOKEN_SUB) == NULL) {
 		ctl_complain("token: --sub is missing: whom is it for?");
 		return OUTCOME_USAGE;
 	}
-	return ctl->token[TOKEN_KEY] != NULL ? make_by_file(ctl, ctl->token[TOKEN_KEY])
-					     : make_by_settings(ctl);
+	return key != NULL ? make_by_file(ctl, key) : make_by_settings(ctl);
 }

@@ -576,17 +576,19 @@ class Auth(Case):
                                                "auth": {"audience": "chat", "issuer": "me"}})
             where = (["--conf", d.conf] if alg == "HS256" else ["--key", self.key.private])
             token = d.wsctl("token", "--sub", "ann", "--ttl", "30s", "--channels", "own,b",
-                            "--subscribe", "a:*", "--aud", "chat", "--iss", "me",
+                            "--subscribe", "a:*", "--subscribe", "b:*,c:*",
+                            "--channels", "c", "--aud", "chat", "--iss", "me",
                             *where).stdout.strip()
 
             async def go():
                 v1 = await V1.open(d, **bearer(token))
-                pushes = [await v1.event() for _ in range(3)]
+                pushes = [await v1.event() for _ in range(4)]
                 self.assertEqual(sorted(p["subscribed"]["channel"] for p in pushes
-                                        if "subscribed" in p), ["b", "own"])
+                                        if "subscribed" in p), ["b", "c", "own"])
                 self.assertIn(max(p.get("expires_in", 0) for p in pushes), range(1, 31))
-                await v1.ok(subscribe="a:1")
-                self.assertEqual(await v1.error(subscribe="c"), "forbidden")
+                for channel in ("a:1", "b:1", "c:1"):
+                    await v1.ok(subscribe=channel)
+                self.assertEqual(await v1.error(subscribe="d"), "forbidden")
                 await v1.close()
 
             run(go())
@@ -598,7 +600,10 @@ class Auth(Case):
                                    (["--sub", "a", "--conf", d.conf], 1, "--key"),
                                    (["--sub", "a", "--key", self.key.path], 1, "private Ed25519"),
                                    (["--sub", "a", "--key", "/no/such"], 1, "No such file"),
-                                   (["--sub", "a", "--ttl", "soon"], 2, "--ttl")):
+                                   (["--sub", "a", "--ttl", "soon"], 2, "--ttl"),
+                                   (["--sub", "a", "--key", self.key.private, "--channels",
+                                     b"a,\xff"], 1, "UTF-8"),
+                                   (["--sub", "a"] + ["--publish", "a"] * 64, 2, "too many")):
             out = d.wsctl("token", *args, check=False)
             self.assertEqual((out.returncode, out.stdout), (status, ""), args)
             self.assertIn(want, out.stderr)
