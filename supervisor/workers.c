@@ -106,7 +106,8 @@ power_of_two(uint64_t n)
 }
 
 /* Sizes of the tables: as many connections as there can be descriptors, since
- * max_connections may change, and all channels that the ring can know. They cost address space; memory only as it is used. */
+ * max_connections may change, and all channels that the ring can know. They cost
+ * address space; memory only as it is used. */
 static void
 choose_sizes(struct workers *w)
 {
