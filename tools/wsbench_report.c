@@ -361,6 +361,8 @@ report_rounds(FILE *out, const json_t *all)
 
 /* -- compare -------------------------------------------------------------------- */
 
+#define COLUMN 14
+
 static json_t *
 load(const char *path)
 {
@@ -393,11 +395,20 @@ compare_one(
 			   : (change > 0) == more_is_better ? "better"
 							    : "worse";
 
-	printf("%-32s%14s%14s %-3s", title, report_figure(a, left),
+	printf("%-32s%*s%*s %-3s", title, COLUMN, report_figure(a, left), COLUMN,
 	    report_figure(b, right), unit);
 	if (a != 0)
 		printf("%+8.1f %%  %s", change, word);
 	printf("\n");
+}
+
+/* Of a path its end, which differs where the folder is the same. */
+static const char *
+path_end(const char *path)
+{
+	size_t len = strlen(path);
+
+	return len > COLUMN - 1 ? path + len - (COLUMN - 1) : path;
 }
 
 int
@@ -413,7 +424,7 @@ report_compare(const char *a, const char *b)
 		json_decref(left);
 		return 1;
 	}
-	printf("%-32s%14.14s%14.14s\n", "", a, b);
+	printf("%-32s%*s%*s\n", "", COLUMN, path_end(a), COLUMN, path_end(b));
 	for (size_t i = 0; i < nmeasures; i++)
 		if (figure_of(left, &measures[i], &x) &&
 		    figure_of(right, &measures[i], &y))

@@ -198,6 +198,20 @@ class Interrupts(Bench):
         self.assertRegex(out, r"messages +[1-9]")
 
 
+class Compare(unittest.TestCase):
+    def test_compare_names_files_of_one_folder_apart(self):
+        with tempfile.TemporaryDirectory(prefix="a-long-folder-name-") as folder:
+            paths = [os.path.join(folder, name) for name in ("before.json", "after.json")]
+            for path in paths:
+                with open(path, "w") as f:
+                    json.dump({"latency_us": {"p50": 100}, "check": {"lost": 0}}, f)
+            done = subprocess.run([WSBENCH, "compare", *paths], capture_output=True,
+                                  text=True, check=True)
+        head, row = done.stdout.splitlines()[:2]
+        self.assertRegex(head, r"before\.json .*after\.json$")
+        self.assertIn("latency p50", row)
+
+
 class Progress(Bench):
     def test_progress_bar_on_a_terminal(self):
         d = self.daemon()
