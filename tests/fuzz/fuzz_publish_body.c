@@ -1,0 +1,64 @@
+/*
+ * fuzz_publish_body.c - what is posted to /publish.
+ *
+ * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
+ * sanitizers) and by `make check`, which replays seeds/publish_body/ and each cut of
+ * them.
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/publish_body.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static void
+must(int ok)
+{
+	if (!ok)
+		abort();
+}
+
+/* A fault is said in one short line. */
+static void
+must_say(int r, const char *why)
+{
+	must(r == -EBADMSG && why[0] != '\0' &&
+	     memchr(why, '\0', PUBLISH_WHY_MAX) != NULL);
+}
+
+/* What an item names lies within the body, and each item behind the one before it. */
+static void
+must_lie(const struct publish_item *item, const char *text, size_t len)
+{
+	must(item->channel_len > 0 && item->channel_len <= PUBLISH_CHANNEL_MAX);
+	must(item->channel[item->channel_len] == '\0');
+	must(item->data >= text && item->len <= len &&
+	     item->data + item->len <= text + len);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	char why[PUBLISH_WHY_MAX] = "";
+	struct publish_body body;
+	struct publish_item item;
+	size_t nitems = 0;
+	char *text = malloc(len > 0 ? len : 1); /* not a byte behind it may be read */
+	int r;
+
+	must(text != NULL);
+	memcpy(text, data, len);
+	r = publish_body_begin(&body, text, len, why);
+	if (r == 0)
+		while ((r = publish_body_next(&body, &item, why)) == 1) {
+			must_lie(&item, text, len);
+			must(++nitems <= len);
+		}
+	if (r < 0)
+		must_say(r, why);
+	free(text);
+	return 0;
+}
