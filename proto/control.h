@@ -33,6 +33,8 @@
  *                           "offset":N}, and N lines as a tail's, oldest first
  *   {"cmd":"tail","channels":["c",…]}
  *   {"cmd":"restart","worker":0}        {"workers":[{"index":0,"pid":1,"adopted":N}]}
+ *   {"cmd":"config","key":"ring.size"}            key may be absent    {"text":"…"}
+ *   {"cmd":"log-level","level":"debug"}           {"level":"debug"}
  *   {"cmd":"drain","over":SECONDS,"worker":0}     both may be absent
  *                           {"drain":{"workers":N,"connections":N,"began_with":N,
  *                           "over_s":N,"left_s":N}}, as in status

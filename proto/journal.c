@@ -15,6 +15,7 @@
 static struct {
 	const char *who;
 	enum log_level level;
+	enum log_format format;
 	bool terminal;
 } journal = {.who = NULL, .level = LOG_INFO};
 
@@ -31,6 +32,12 @@ void
 log_set_level(enum log_level level)
 {
 	journal.level = level;
+}
+
+void
+log_set_format(enum log_format format)
+{
+	journal.format = format;
 }
 
 /* Write one character of s, escaped if need be, to out. Returns how many bytes of s
@@ -124,6 +131,53 @@ put_prefix(enum log_level level, char *out, size_t size)
 	return n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
 }
 
+/* As much of a quoted text as fits, as the inside of a JSON string. Returns its length.
+ */
+static size_t
+put_json_text(const char *text, char *out, size_t size)
+{
+	size_t len = 0;
+
+	for (; *text != '\0'; text++) {
+		if (len + 2 > size) {
+			/* No part of a character is left. */
+			while (len > 0 && ((unsigned char)*text & 0xc0) == 0x80 &&
+			       (unsigned char)out[len - 1] >= 0x80)
+				text--, len--;
+			break;
+		}
+		if (*text == '"' || *text == '\\')
+			out[len++] = '\\';
+		out[len++] = *text;
+	}
+	return len;
+}
+
+/* text: quoted. */
+static size_t
+put_json(enum log_level level, const char *text, char *out, size_t size)
+{
+	static const char end[] = "\"}";
+	struct timespec now = {0};
+	struct tm tm = {0};
+	char prefix[8] = "", clock[32] = "";
+	int n;
+
+	if (!journal.terminal)
+		(void)snprintf(prefix, sizeof(prefix), "<%d>", (int)level);
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	if (gmtime_r(&now.tv_sec, &tm) != NULL)
+		(void)strftime(clock, sizeof(clock), "%Y-%m-%dT%H:%M:%S", &tm);
+	n = snprintf(out, size,
+	    "%s{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"who\":\"%.64s\","
+	    "\"message\":\"",
+	    prefix, clock, now.tv_nsec / 1000000, level_name(level),
+	    journal.who ? journal.who : "wscast");
+	n += (int)put_json_text(text, out + n, size - (size_t)n - sizeof(end));
+	memcpy(out + n, end, sizeof(end));
+	return (size_t)n + sizeof(end) - 1;
+}
+
 /* One write for one line, so that those of several processes never mix. What cannot
  * be written is lost: there is nobody to tell. */
 static void
@@ -138,7 +192,7 @@ write_line(const char *line, size_t len)
 void
 log_line(enum log_level level, int err, const char *fmt, ...)
 {
-	char text[LINE_MAX_LEN], line[LINE_MAX_LEN], reason[128];
+	char text[LINE_MAX_LEN], quoted[LINE_MAX_LEN], line[LINE_MAX_LEN], reason[128];
 	int saved = errno;
 	size_t len, used;
 	va_list ap;
@@ -159,9 +213,14 @@ log_line(enum log_level level, int err, const char *fmt, ...)
 		if (len >= sizeof(text))
 			len = sizeof(text) - 1;
 	}
-	used = put_prefix(level, line, sizeof(line));
-	(void)log_quote(text, len, line + used, sizeof(line) - used - 1);
-	used += strlen(line + used);
+	if (journal.format == LOG_JSON) {
+		(void)log_quote(text, len, quoted, sizeof(quoted));
+		used = put_json(level, quoted, line, sizeof(line) - 1);
+	} else {
+		used = put_prefix(level, line, sizeof(line));
+		(void)log_quote(text, len, line + used, sizeof(line) - used - 1);
+		used += strlen(line + used);
+	}
 	line[used++] = '\n';
 	write_line(line, used);
 	errno = saved;

@@ -19,9 +19,14 @@ enum log_level {
 	LOG_DEBUG = 7
 };
 
+/* JSON: an object a line, with time, level, who and message; behind the journal's
+ * prefix where there is one. */
+enum log_format { LOG_TEXT, LOG_JSON };
+
 /* who: borrowed for ever, before each line ("wscastd", "worker 3"). */
 void log_open(const char *who);
 void log_set_level(enum log_level level);
+void log_set_format(enum log_format format);
 
 /* One line, cut at 1 KiB, control characters and broken UTF-8 escaped; err < 0 adds
  * ": strerror(-err)", 0 adds nothing. A full disk or closed stderr is no error. */

@@ -417,3 +417,23 @@ name_ok(const char *name, size_t len)
 	}
 	return true;
 }
+
+void
+settings_log(const struct settings *s)
+{
+	log_set_level((enum log_level)(LOG_ERROR + (int)s->log_level));
+	log_set_format(s->log_format);
+}
+
+bool
+settings_log_level(const char *word, enum log_threshold *ret_level)
+{
+	const struct setting *k = settings_find_key("server", "log_level");
+
+	for (int i = 0; k->words[i] != NULL; i++)
+		if (strcmp(k->words[i], word) == 0) {
+			*ret_level = (enum log_threshold)i;
+			return true;
+		}
+	return false;
+}

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "proto/journal.h"
 #include "proto/slice.h"
 
 #define SETTINGS_LISTENERS_MAX 16
@@ -36,6 +37,14 @@ struct listen_address {
 
 /* By io_uring where the kernel lets us, by io_uring or not at all, by send(2). */
 enum send_how { SEND_AUTO, SEND_URING, SEND_PLAIN };
+/* As enum log_level of journal.h, from LOG_ERROR on. */
+enum log_threshold {
+	THRESHOLD_ERROR,
+	THRESHOLD_WARNING,
+	THRESHOLD_NOTICE,
+	THRESHOLD_INFO,
+	THRESHOLD_DEBUG
+};
 enum feed_source { FEED_EMBEDDED, FEED_PUBSUB, FEED_STREAM };
 enum auth_mode { AUTH_NONE, AUTH_OPTIONAL, AUTH_REQUIRED };
 enum who { WHO_ANYONE, WHO_AUTHENTICATED, WHO_CLAIM, WHO_NOBODY };
@@ -84,8 +93,10 @@ struct settings {
 	uint32_t max_handshakes_per_second, max_handshakes_per_second_per_ip;
 	char *origins, *trusted_proxies; /* lists, separated by one blank */
 	char *demo;                      /* path of the demo page; empty = off */
-	uint32_t drain_timeout_ms;       /* over which a stop tells the clients to go */
-	bool echo;                       /* /echo is served: for conformance suites */
+	enum log_threshold log_level;
+	enum log_format log_format;
+	uint32_t drain_timeout_ms; /* over which a stop tells the clients to go */
+	bool echo;                 /* /echo is served: for conformance suites */
 	/* [limits] */
 	uint32_t max_message_size, message_rate;
 	uint32_t message_burst; /* 0 = as many as message_rate */
@@ -185,6 +196,11 @@ char *settings_dump(const struct settings *s);
 /* One key ("server.workers", "channel chat:*.publish") as text, the password as ***;
  * what may be repeated, one a line. malloc'd; NULL with errno ENOENT or ENOMEM. */
 char *settings_get(const struct settings *s, const char *key);
+
+/* Log from here on as they say. */
+void settings_log(const struct settings *s);
+/* A word of server.log_level. Returns false when it is none. */
+bool settings_log_level(const char *word, enum log_threshold *ret_level);
 
 /* The file that a setting names ("tls.certificate"); NULL when that is not set. */
 const struct settings_file *settings_file(const struct settings *s, const char *name);

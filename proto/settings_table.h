@@ -1,6 +1,6 @@
 /*
- * settings_table.h - the table of all settings, and the text of one value. For
- * settings*.c alone.
+ * settings_table.h - the table of all settings (settings_table.c), and the text of one
+ * value (settings_value.c). For settings*.c alone.
  */
 #ifndef WSCAST_PROTO_SETTINGS_TABLE_H
 #define WSCAST_PROTO_SETTINGS_TABLE_H
@@ -39,6 +39,7 @@ struct setting {
 	/* Whether a string, or a word of a list, is right: NULL, or why not. */
 	const char *(*check)(const char *text);
 	bool reload;
+	bool has_password; /* a Redis URL: shown with *** in its place */
 	/* A SETTING_STRING that is the path of a file; `max` bounds its bytes, 0 =
 	 * SETTINGS_FILE_MAX. */
 	enum file_readers file;
@@ -46,7 +47,7 @@ struct setting {
 
 extern const struct setting settings_table[];
 extern const size_t settings_table_len;
-#define SETTINGS_TABLE_MAX 64 /* settings_table_len is at most so much */
+#define SETTINGS_TABLE_MAX 96 /* settings_table_len is at most so much */
 
 /*
  * Parse a value into its field (SETTING_LIST and SETTING_LISTEN: add to it).

@@ -583,6 +583,8 @@ static const struct {
     {"tail", run_tail},
     {"restart", run_restart},
     {"reload", run_reload},
+    {"config", command_config},
+    {"log-level", command_log_level},
     {"drain", command_drain},
     {"undrain", command_undrain},
     {"kick", command_kick},
@@ -603,7 +605,7 @@ command_run(struct ctl_client *c)
 	say_error(c, CONTROL_BAD_REQUEST,
 	    "unknown command \"%.40s\": this version has status, version, metrics, "
 	    "workers, clients, client, channels, publish, history, tail, restart, "
-	    "reload, drain, undrain, kick and revoke",
+	    "reload, config, log-level, drain, undrain, kick and revoke",
 	    cmd);
 }
 

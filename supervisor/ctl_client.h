@@ -130,6 +130,11 @@ bool command_client(struct ctl_client *c, uint64_t *ret_id);
 /* "worker": the workers [*ret_first, *ret_end), all when it is absent. */
 bool command_workers(struct ctl_client *c, unsigned *ret_first, unsigned *ret_end);
 
+/* ---- command_settings.c ---- */
+
+void command_config(struct ctl_client *c);
+void command_log_level(struct ctl_client *c);
+
 /* ---- command_drain.c ---- */
 
 void command_drain(struct ctl_client *c);

@@ -153,6 +153,7 @@ main(int argc, char **argv)
 		o.file = default_file;
 	if (settings_read(&o, &settings) < 0)
 		return EXIT_FAILURE;
+	settings_log(settings);
 	source.path = o.file;
 	source.overrides = o.overrides;
 	source.noverrides = o.noverrides;

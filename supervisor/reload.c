@@ -80,6 +80,7 @@ take(struct supervisor *s, struct settings *new)
 	feed_set_settings(s->feed, new);
 	settings_free(s->settings);
 	s->settings = new;
+	settings_log(new);
 	certificates_look(new);
 	tell_workers(s);
 }
@@ -130,6 +131,23 @@ supervisor_reload(struct supervisor *s, struct settings_changes *ret_changes,
 	log_names("changed", &ret_changes->live);
 	log_names(
 	    "changed in the file, but not before a restart", &ret_changes->restart);
+	return 0;
+}
+
+int
+supervisor_set_log_level(struct supervisor *s, enum log_threshold level)
+{
+	enum log_threshold old = s->settings->log_level;
+	int r;
+
+	s->settings->log_level = level;
+	r = workers_set_settings(s->workers, s->settings);
+	if (r < 0) {
+		s->settings->log_level = old;
+		return r;
+	}
+	settings_log(s->settings);
+	tell_workers(s);
 	return 0;
 }
 

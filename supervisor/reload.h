@@ -31,6 +31,10 @@ struct settings_source {
 int supervisor_reload(struct supervisor *s, struct settings_changes *ret_changes,
     struct faults *ret_faults) __attribute__((warn_unused_result));
 
+/* Until the next reload. Returns 0, or -errno when all stays as it was. */
+int supervisor_set_log_level(struct supervisor *s, enum log_threshold level)
+    __attribute__((warn_unused_result));
+
 /* Give the workers a new key for tickets when it is time. */
 void supervisor_renew_tickets(struct supervisor *s, uint64_t now_ms);
 

@@ -8,6 +8,7 @@
  *   wsctl_messages.c  publish and tail
  *   wsctl_expel.c     kick, revoke, presence
  *   wsctl_drain.c     drain, undrain
+ *   wsctl_settings.c  check, config, log-level
  *   wsctl_token.c     token
  *
  * Source   INTERFACES: wsctl; proto/control.h for what goes over the socket
@@ -86,6 +87,15 @@ static const struct command {
     {"reload", command_reload, 0, 0, 0, "", "read the settings file anew",
 	"Answers when all workers have the new settings, and names those that wait "
 	"for a\nrestart. A file with faults changes nothing: all of them are shown.\n"},
+    {"check", command_check, 0, 1, 0, "[FILE]", "look for faults in a settings file",
+	"All of them are shown, as file:line; the files that it names are read, too. "
+	"Without\nFILE: " WSCAST_SYSCONFDIR "/wscast/wscast.conf. Needs no server.\n"},
+    {"config", command_config, 0, 1, 0, "[KEY]", "the settings as they hold now",
+	"KEY is SECTION.KEY, or \"channel GLOB.KEY\". Without it: all of them, as a "
+	"file.\n"},
+    {"log-level", command_log_level, 1, 1, 0, "LEVEL",
+	"log more, or less, until the next reload",
+	"LEVEL is error, warning, notice, info or debug (server.log_level).\n"},
     {"drain", command_drain, 0, 1, OPTION_OVER, "[--over TIME] [WORKER]",
 	"tell clients to go, and let no new ones in",
 	"One after the other they are told to come again elsewhere, evenly over the "

@@ -116,6 +116,12 @@ enum outcome command_revoke(struct ctl *ctl);
 enum outcome command_drain(struct ctl *ctl);
 enum outcome command_undrain(struct ctl *ctl);
 
+/* ---- wsctl_settings.c ---- */
+
+enum outcome command_check(struct ctl *ctl);
+enum outcome command_config(struct ctl *ctl);
+enum outcome command_log_level(struct ctl *ctl);
+
 /* ---- wsctl_token.c ---- */
 
 enum outcome command_token(struct ctl *ctl);

@@ -76,6 +76,7 @@ reload_begin(struct worker *w)
 		log_error(r, "cannot read the settings");
 		return r;
 	}
+	settings_log(w->settings);
 	page_set_settings(w->page, number);
 	return 0;
 }
@@ -112,6 +113,7 @@ reload_record(struct worker *w, const struct ring_desc *desc)
 		    desc->offset);
 		return;
 	}
+	settings_log(w->settings);
 	limits_reload(w, old);
 	auth_reload(w);
 	acceptor_reload(w);

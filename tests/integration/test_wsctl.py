@@ -708,5 +708,55 @@ class Real(Case):
         self.assertEqual(d.status()["messages_in"], 0)
 
 
+class Settings(Case):
+    def test_config_says_what_holds(self):
+        d = self.daemon({"limits": {"message_rate": 7},
+                         "channel chat:*": {"publish": "anyone"}}, workers=1)
+        self.assertEqual(d.wsctl("config", "limits.message_rate").stdout, "7\n")
+        self.assertEqual(d.wsctl("config", "channel chat:*.publish").stdout, "anyone\n")
+        d.reload(limits={"message_rate": 9})
+        self.assertEqual(json.loads(d.wsctl("-j", "config", "limits.message_rate").stdout),
+                         {"text": "9"})
+        path = os.path.join(d.dir, "dump.conf")
+        with open(path, "w") as f:
+            f.write(d.wsctl("config").stdout)
+        self.assertIn("no faults", d.wsctl("check", path).stdout)
+        got = d.wsctl("config", "limits.none", check=False)
+        self.assertEqual(got.returncode, 1)
+        self.assertIn("no setting has the name limits.none", got.stderr)
+
+    def test_check_shows_all_faults(self):
+        d = self.daemon(workers=1)
+        path = os.path.join(d.dir, "bad.conf")
+        with open(path, "w") as f:
+            f.write("[server]\nworkers = many\n[limits]\nnone = 1\n")
+        got = d.wsctl("check", path, check=False)
+        self.assertEqual(got.returncode, 1)
+        self.assertIn("bad.conf:2:", got.stderr)
+        self.assertIn("bad.conf:4:", got.stderr)
+        got = d.wsctl("-j", "check", path, check=False)
+        self.assertEqual((got.returncode, len(json.loads(got.stdout)["faults"])), (1, 2))
+        self.assertEqual(d.wsctl("check", path + "x", check=False).returncode, 1)
+
+    def test_log_level_and_format_hold_for_all_processes(self):
+        d = self.daemon({"server": {"log_format": "json"}}, workers=1)
+        mark = d.mark()
+        d.ctl("restart")
+        said = d.wait_line(r"serving, 0|worker 0 serves", since=mark).string
+        self.assertEqual(said[:3], "<6>")
+        self.assertEqual(json.loads(said[3:])["level"], "info")
+        d.wsctl("log-level", "error")
+        self.assertEqual(d.wsctl("config", "server.log_level").stdout, "error\n")
+        mark = d.mark()
+        d.ctl("restart")
+        d.reload()  # the file says info again
+        d.wait_line("settings reloaded", since=mark)
+        with d.changed:
+            self.assertFalse([x for x in d.lines[mark:] if "worker 0 serves" in x])
+        got = d.wsctl("log-level", "loud", check=False)
+        self.assertEqual(got.returncode, 1)
+        self.assertIn("debug", got.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -52,6 +52,51 @@ test_log_line_has_prefix_and_reason(void **state)
 	    "<4>wscastd: cannot open x: No such file or directory\n<5>wscastd: up\n");
 }
 
+/* Without its time, of which the length is known. */
+static void
+test_log_line_json_is_an_object(void **state)
+{
+	static const char head[] = "<4>{\"time\":\"2026-01-01T00:00:00.000Z\"";
+	const char *line;
+
+	capture_begin();
+	log_set_format(LOG_JSON);
+	log_warning(-ENOENT, "no \"%s\"", "a\n\\b");
+	log_set_format(LOG_TEXT);
+	line = capture_end();
+	assert_memory_equal(line, head, sizeof("<4>{\"time\":\"2") - 1);
+	assert_string_equal(line + sizeof(head) - 1,
+	    ",\"level\":\"warning\",\"who\":\"wscastd\",\"message\":\"no "
+	    "\\\"a\\\\x0a\\\\b\\\": No such file or directory\"}\n");
+}
+
+/* Whatever does not fit is cut between two characters, and the object is whole. */
+static void
+test_log_line_json_too_long_is_cut(void **state)
+{
+	char long_text[1501];
+
+	for (size_t i = 0; i + 1 < sizeof(long_text); i++)
+		long_text[i] = "\xc3\xa9\""[i % 3];
+	long_text[sizeof(long_text) - 1] = '\0';
+	for (int shift = 0; shift < 6; shift++) {
+		const char *line, *end;
+
+		capture_begin();
+		log_set_format(LOG_JSON);
+		log_notice("%.*s%s", shift, "abcdef", long_text);
+		log_set_format(LOG_TEXT);
+		line = capture_end();
+		assert_true(strlen(line) <= 1024);
+		end = line + strlen(line);
+		assert_string_equal(end - 3, "\"}\n");
+		/* Before the end: a quote with its backslash, a whole e acute, or dots.
+		 */
+		assert_true(strncmp(end - 5, "\xc3\xa9", 2) == 0 ||
+			    strncmp(end - 5, "\\\"", 2) == 0 || end[-4] == '.');
+	}
+}
+
 static void
 test_log_line_below_level_silent(void **state)
 {
@@ -158,6 +203,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_log_line_has_prefix_and_reason),
 	    cmocka_unit_test(test_log_line_below_level_silent),
+	    cmocka_unit_test(test_log_line_json_is_an_object),
+	    cmocka_unit_test(test_log_line_json_too_long_is_cut),
 	    cmocka_unit_test(test_log_line_escapes_what_could_forge_a_line),
 	    cmocka_unit_test(test_log_line_long_is_cut_to_one_line),
 	    cmocka_unit_test(test_log_line_unwritable_stderr_survived),
