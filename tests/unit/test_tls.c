@@ -1,11 +1,14 @@
 /* test_tls.c - the first bytes of a client, and handshakes with certificates and keys
  * that change, against OpenSSL's own client. */
 #include <errno.h>
+#include <malloc.h>
+#include <openssl/crypto.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -301,6 +304,98 @@ test_tls_context_accept_without_certificate_is_null(void **state)
 	assert_null(tls_context_accept(f->context));
 }
 
+/* ---- memory ---- */
+
+static size_t in_use; /* by OpenSSL, bytes of the heap */
+
+static void *
+counted_realloc(void *p, size_t len, const char *file, int line)
+{
+	size_t before = malloc_usable_size(p);
+	void *now = realloc(p, len);
+
+	if (now != NULL)
+		in_use += malloc_usable_size(now) - before;
+	return now;
+}
+
+static void *
+counted_malloc(size_t len, const char *file, int line)
+{
+	return counted_realloc(NULL, len, file, line);
+}
+
+static void
+counted_free(void *p, const char *file, int line)
+{
+	in_use -= malloc_usable_size(p);
+	free(p);
+}
+
+/* Bytes of the heap that a server's end holds once it has read and written. */
+static size_t
+idle_cost(struct fixture *f, int version)
+{
+	static char buf[4096];
+	SSL *client, *server;
+	size_t before;
+	BIO *a, *b;
+
+	assert_int_equal(SSL_CTX_set_max_proto_version(f->client, version), 1);
+	/* The share of a group that is safe from quantum computers is kept, too. */
+	assert_int_equal(SSL_CTX_set1_groups_list(f->client, "X25519:P-256"), 1);
+	before = in_use;
+	assert_int_equal(BIO_new_bio_pair(&a, 0, &b, 0), 1);
+	client = SSL_new(f->client);
+	server = tls_context_accept(f->context);
+	assert_non_null(client);
+	assert_non_null(server);
+	SSL_set_bio(client, a, a);
+	SSL_set_bio(server, b, b);
+	SSL_set_connect_state(client);
+	talk(client, server);
+	assert_int_equal(SSL_write(client, buf, sizeof(buf)), sizeof(buf));
+	assert_int_equal(SSL_read(server, buf, sizeof(buf)), sizeof(buf));
+	assert_int_equal(SSL_read(server, buf, sizeof(buf)), -1);
+	assert_int_equal(SSL_write(server, buf, sizeof(buf)), sizeof(buf));
+	SSL_free(client);
+	SSL_set_bio(server, NULL, NULL);
+	SSL_SESSION_free(f->session);
+	f->session = NULL;
+	before = in_use - before;
+	SSL_free(server);
+	return before;
+}
+
+/* One buffer for a record would be 16 KiB more. The certificates are nobody's own: a
+ * long chain costs a connection nothing. */
+static void
+test_tls_context_idle_connection_holds_no_buffer_or_chain(void **state)
+{
+	static const struct tickets tickets = {.key = {{.name = {1}}}};
+	static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+	static char chain[16 * PEM_MAX];
+	struct fixture *f = *state;
+
+	chain[0] = '\0';
+	for (int i = 0; i < 12; i++)
+		pem_append(chain, i == 0 ? first.certificate : second.certificate);
+	for (int i = 0; i < 2; i++) {
+		size_t one, many;
+
+		load(f, first.certificate, first.key, &tickets);
+		(void)idle_cost(f, versions[i]); /* what is fetched once */
+		one = idle_cost(f, versions[i]);
+		load(f, chain, first.key, &tickets);
+		(void)idle_cost(f, versions[i]);
+		many = idle_cost(f, versions[i]);
+		print_message(
+		    "%s: %zu bytes of the heap\n", i == 0 ? "TLS 1.2" : "TLS 1.3", one);
+		assert_in_range(one, 4096, 24 << 10);
+		assert_in_range(many, one - 256, one + 256);
+	}
+}
+
 int
 main(void)
 {
@@ -316,7 +411,12 @@ main(void)
 	    WITH(test_tls_context_tickets_outlive_their_key),
 	    WITH(test_tls_context_gives_no_tickets_without_keys),
 	    WITH(test_tls_context_accept_without_certificate_is_null),
+	    WITH(test_tls_context_idle_connection_holds_no_buffer_or_chain),
 	};
 
+	/* Before OpenSSL's first allocation. */
+	if (CRYPTO_set_mem_functions(counted_malloc, counted_realloc, counted_free) !=
+	    1)
+		return 1;
 	return cmocka_run_group_tests(tests, setup, NULL);
 }
