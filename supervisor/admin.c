@@ -412,16 +412,18 @@ admin_close(struct admin *a)
 void
 admin_metrics(const struct admin *a, FILE *out)
 {
+	static const struct admin none; /* no listener, no requests */
+	const struct admin *of = a != NULL ? a : &none;
 	const struct {
 		const char *name, *help;
 		uint64_t n;
 	} counts[] = {
-	    {"admin_requests", "requests to the admin listener", a->requests},
+	    {"admin_requests", "requests to the admin listener", of->requests},
 	    {"admin_unauthorized", "publish requests without a right key",
-		a->unauthorized},
-	    {"admin_published", "messages published over HTTP", a->published},
+		of->unauthorized},
+	    {"admin_published", "messages published over HTTP", of->published},
 	    {"admin_publish_failed", "messages over HTTP that were not published",
-		a->publish_failed},
+		of->publish_failed},
 	};
 
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)

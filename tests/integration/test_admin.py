@@ -283,9 +283,11 @@ class Admin(Case):
                 self.assertGreaterEqual(after[name], value, name)
 
     def test_metrics_by_wsctl_are_the_same(self):
-        d = self.admin()
-        names = set(re.findall("^wscast_[a-z_]+", d.wsctl("metrics").stdout, re.M))
-        self.assertEqual(names, {name.split("{")[0] for name in self.metrics()})
+        d, without = self.admin(), self.daemon()
+        want = {name.split("{")[0] for name in self.metrics()}
+        for each in (d, without):  # also where there is no listener
+            names = set(re.findall("^wscast_[a-z_]+", each.wsctl("metrics").stdout, re.M))
+            self.assertEqual(names, want)
 
     def test_metrics_are_never_by_channel(self):
         d = self.admin()
