@@ -17,7 +17,7 @@
 
 #include "shm/ring.h"
 
-#define PAGE_VERSION 7
+#define PAGE_VERSION 8
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
@@ -109,7 +109,8 @@ enum worker_sending {
 /* X(name, help): histograms of times. */
 #define PAGE_TIMES(X)                                                                  \
 	X(latency, "from a message's publishing to its last send of a worker")         \
-	X(fanout, "from the first send of a message by a worker to its last")
+	X(fanout, "from the first send of a message by a worker to its last")          \
+	X(turn, "what a turn of a worker's loop takes, from one poll to the next")
 
 enum page_time {
 #define X(name, help) PAGE_TIME_##name,

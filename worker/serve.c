@@ -61,6 +61,7 @@ struct serve {
 	bool awake;           /* the ring may hold what was not passed on */
 	uint64_t end_ms;      /* MODE_RESTART, MODE_STOP: when patience ends */
 	uint64_t orphaned_ms; /* since when the supervisor is gone; 0 = it is there */
+	uint64_t turn_ns;     /* when this turn of the loop began */
 	ev_io wake;
 	ev_timer tick;
 	ev_timer beat;
@@ -70,18 +71,25 @@ struct serve {
 };
 
 static uint64_t
-now_ms(void)
+now_ns(void)
 {
 	struct timespec ts;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t
+now_ms(void)
+{
+	return now_ns() / 1000000;
 }
 
 static void
-set_clock(struct worker *w)
+begin_turn(struct serve *s)
 {
-	w->tick = (uint32_t)(now_ms() / TICK_MS);
+	s->turn_ns = now_ns();
+	s->w.tick = (uint32_t)(s->turn_ns / 1000000 / TICK_MS);
 }
 
 /* ---- events ---- */
@@ -108,7 +116,7 @@ on_wake(struct ev_loop *loop, ev_io *io, int revents)
 static void
 on_clock(struct ev_loop *loop, ev_check *c, int revents)
 {
-	set_clock(ev_userdata(loop));
+	begin_turn(serve_of(loop));
 	tls_turn(ev_userdata(loop));
 }
 
@@ -216,6 +224,7 @@ serve_loop(struct serve *s)
 	bool more;
 
 	s->awake = true;
+	begin_turn(s);
 	while (!is_over(s)) {
 		if (s->awake)
 			s->awake = fanout_turn(&s->w) == FANOUT_MORE;
@@ -223,6 +232,7 @@ serve_loop(struct serve *s)
 		more = auth_turn(&s->w) || more;
 		more = farewell_turn(&s->w) || more;
 		page_beat(s->w.page, (uint64_t)s->w.tick * TICK_MS);
+		page_time_add(s->w.page, PAGE_TIME_turn, now_ns() - s->turn_ns);
 		(void)ev_run(s->w.loop, s->awake || more ? EVRUN_NOWAIT : EVRUN_ONCE);
 	}
 }
@@ -442,7 +452,7 @@ serve_init(struct serve *s, const struct keeper_shared *shared)
 		return -ENOMEM;
 	}
 	ev_set_userdata(w->loop, w);
-	set_clock(w);
+	begin_turn(s);
 	w->done = atomic_load_explicit(&w->page->done, memory_order_relaxed);
 	r = handshake_prepare();
 	if (r == 0)
