@@ -44,6 +44,11 @@
  *   {"cmd":"revoke","user":"u","for":SECONDS}     or "jti"; 3600 when absent
  *                           {"closed":N,"told":false}: told: other hosts were, if any
  *
+ *   {"cmd":"presence","channel":"c","limit":N,"after":N}   1000 and 0 when absent
+ *                           {"clients":[{"client":"ID","user":"u","info":JSON}],
+ *                           "total":N,"next":N}: next, to be the next request's
+ *                           "after", is there when there are more
+ *
  * Lines are split and made here; who reads and writes the socket is not our concern.
  */
 #ifndef WSCAST_PROTO_CONTROL_H

@@ -117,6 +117,8 @@ struct settings {
 	char *sentinel_password_file;
 	bool sharded; /* pub/sub of a cluster */
 	uint32_t probe_interval_ms, publish_timeout_ms;
+	/* [presence] */
+	uint32_t presence_grace_ms, presence_expiry_ms;
 	/* [auth] */
 	enum auth_mode auth_mode;
 	char *auth_secret_file, *auth_public_key_file; /* paths */

@@ -1,8 +1,11 @@
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
+#include "proto/json.h"
 #include "proto/settings.h"
 #include "proto/uplink.h"
+#include "proto/utf8.h"
 
 /* [head][channel_len bytes][data: the rest]. Both ends are on one host, and of one
  * build or of one that an upgrade replaces: native byte order. */
@@ -50,15 +53,33 @@ shape_ok(uint32_t type, size_t channel_len, size_t data_len)
 	case UPLINK_SYNC_BEGIN:
 	case UPLINK_SYNC_END:
 	case UPLINK_EXPELLED:
+	case UPLINK_MEMBERS_BEGIN:
+	case UPLINK_MEMBERS_END:
 		return channel_len == 0 && data_len == 0;
 	case UPLINK_WANT:
 	case UPLINK_DROP:
+	case UPLINK_LEAVE:
+	case UPLINK_PRESENCE:
 		return channel_len > 0 && data_len == 0;
 	case UPLINK_PUBLISH:
 		return channel_len > 0;
+	case UPLINK_JOIN:
+		return channel_len > 0 && data_len <= UPLINK_USER_MAX + UPLINK_INFO_MAX;
 	default:
 		return 0;
 	}
+}
+
+/* What is shown of a member is text, and JSON. */
+static bool
+member_ok(uint32_t user_len, const char *data, size_t data_len)
+{
+	size_t info_len = data_len - user_len;
+
+	if (user_len > data_len || user_len > UPLINK_USER_MAX)
+		return false;
+	return info_len <= UPLINK_INFO_MAX && utf8_valid(data, user_len) &&
+	       (info_len == 0 || json_valid(data + user_len, info_len));
 }
 
 int
@@ -78,6 +99,9 @@ uplink_parse(uint32_t type, const void *buf, size_t len, struct uplink *ret)
 		return -EBADMSG;
 	p += sizeof(head);
 	if (head.channel_len > 0 && !name_ok(p, head.channel_len))
+		return -EBADMSG;
+	if (type == UPLINK_JOIN &&
+	    !member_ok(head.cookie, p + head.channel_len, data_len))
 		return -EBADMSG;
 	*ret = (struct uplink){
 	    .type = type,

@@ -22,19 +22,34 @@ enum uplink_type {
 	UPLINK_PUBLISH =
 	    5, /* answered by RING_ACK: offset = cookie, arg = 0 or errno */
 	UPLINK_EXPELLED = 6, /* RING_EXPEL number `token` closed `cookie` connections */
+	/* In a channel whose rule has presence: a connection subscribed, or its token
+	 * became another; it is there no longer. */
+	UPLINK_JOIN = 7,
+	UPLINK_LEAVE = 8,
+	/* All members are named again: what had no JOIN between is there no longer. */
+	UPLINK_MEMBERS_BEGIN = 9,
+	UPLINK_MEMBERS_END = 10,
+	UPLINK_PRESENCE = 11, /* who is there? Answered by RING_ANSWER or RING_ACK */
 };
+
+#define UPLINK_USER_MAX 200
+#define UPLINK_INFO_MAX 1024
 
 #define UPLINK_NO_DIRECTORY UINT32_MAX
 
 struct uplink {
 	uint32_t type;      /* enum uplink_type */
-	uint32_t slot;      /* PUBLISH: who asks; echoed in RING_ACK's channel field */
-	uint32_t cookie;    /* PUBLISH, EXPELLED */
-	uint32_t directory; /* WANT: what the worker believes, or UPLINK_NO_DIRECTORY */
-	uint64_t token;     /* WANT, EXPELLED */
+	uint32_t slot;      /* PUBLISH, PRESENCE: who asks; echoed in RING_ACK's channel
+			     * field */
+	uint32_t cookie;    /* PUBLISH, EXPELLED, PRESENCE; JOIN: how many bytes of data
+			     * are the user's name, the rest is JSON */
+	uint32_t directory; /* WANT: what the worker believes, or UPLINK_NO_DIRECTORY;
+			     * PRESENCE: how many at most */
+	uint64_t token; /* WANT, EXPELLED; JOIN, LEAVE: the client's id; PRESENCE: those
+			 * behind this place */
 	const char *channel;
-	size_t channel_len; /* WANT, DROP, PUBLISH: 1 to 200 */
-	const void *data;   /* PUBLISH */
+	size_t channel_len; /* where there is one: 1 to 200 */
+	const void *data;   /* PUBLISH, JOIN */
 	size_t data_len;
 };
 

@@ -29,12 +29,14 @@ enum member {
 	MEMBER_DATA,
 	MEMBER_LIMIT,
 	MEMBER_BEFORE,
+	MEMBER_AFTER,
 	MEMBER_COUNT
 };
 #define NKINDS MEMBER_ID
 
 static const char *const member_names[] = {"subscribe", "unsubscribe", "publish",
-    "history", "presence", "auth", "ping", "id", "since", "data", "limit", "before"};
+    "history", "presence", "auth", "ping", "id", "since", "data", "limit", "before",
+    "after"};
 _Static_assert(
     sizeof(member_names) / sizeof(member_names[0]) == MEMBER_COUNT, "a name for each");
 
@@ -147,13 +149,16 @@ check_belongs(const struct members *m, enum v1_kind kind, char *why)
 		enum member member;
 		enum v1_kind kind;
 	} own[] = {{MEMBER_SINCE, V1_SUBSCRIBE}, {MEMBER_DATA, V1_PUBLISH},
-	    {MEMBER_LIMIT, V1_HISTORY}, {MEMBER_BEFORE, V1_HISTORY}};
+	    {MEMBER_BEFORE, V1_HISTORY}, {MEMBER_AFTER, V1_PRESENCE}};
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		if (m->of[own[i].member].p != NULL && own[i].kind != kind)
 			return bad(why, "\"%s\" goes with \"%s\" only",
 			    member_names[own[i].member], member_names[own[i].kind]);
 	}
+	if (m->of[MEMBER_LIMIT].p != NULL && kind != V1_HISTORY && kind != V1_PRESENCE)
+		return bad(
+		    why, "\"limit\" goes with \"history\" and \"presence\" only");
 	return 0;
 }
 
@@ -256,6 +261,14 @@ take_before(struct slice value, struct v1_command *c, char *why)
 	return 0;
 }
 
+static int
+take_after(struct slice value, struct v1_command *c, char *why)
+{
+	if (value.p != NULL && !json_get_u64(value, &c->after))
+		return bad(why, "\"after\" must be the \"next\" of the answer before");
+	return 0;
+}
+
 /* A token is letters, digits and a few marks: nothing that needs an escape. */
 static int
 take_token(struct slice value, struct v1_command *c, char *why)
@@ -287,8 +300,10 @@ take_command(const struct members *m, struct v1_command *c, char *why)
 	}
 	if (r == 0 && c->kind == V1_SUBSCRIBE)
 		r = take_since(m->of[MEMBER_SINCE], c, why);
-	if (r == 0 && c->kind == V1_HISTORY)
+	if (r == 0)
 		r = take_limit(m->of[MEMBER_LIMIT], c, why);
+	if (r == 0 && c->kind == V1_PRESENCE)
+		r = take_after(m->of[MEMBER_AFTER], c, why);
 	if (r == 0 && c->kind == V1_HISTORY)
 		r = take_before(m->of[MEMBER_BEFORE], c, why);
 	if (r == 0 && c->kind == V1_PUBLISH)
@@ -562,5 +577,27 @@ v1_history(struct slice id, const struct slice *messages, size_t nmessages,
 	}
 	memcpy(p, tail, (size_t)tail_len);
 	*ret_len = head_len + size;
+	return buf;
+}
+
+char *
+v1_presence(struct slice id, struct slice page, size_t *ret_len)
+{
+	char head[V1_FRAME_MAX];
+	struct text t = {.p = head};
+	char *buf, *p;
+	size_t size;
+
+	add_id(&t, id);
+	add(&t, "\"ok\":");
+	size = t.len + page.len + 1;
+	buf = malloc(FRAME_HEAD_MAX + size);
+	if (buf == NULL)
+		return NULL;
+	p = buf + frame_head(OPCODE_TEXT, size, (uint8_t *)buf);
+	p = mempcpy(p, head, t.len);
+	p = mempcpy(p, page.p, page.len);
+	*p++ = '}';
+	*ret_len = (size_t)(p - buf);
 	return buf;
 }

@@ -48,8 +48,9 @@ struct v1_command {
 	char epoch[V1_EPOCH_MAX + 1];
 	uint64_t offset;
 	struct slice data;  /* publish: one value, compact JSON */
-	uint32_t limit;     /* history: 1 to V1_HISTORY_MAX, 0 = not given */
+	uint32_t limit;     /* history, presence: 1 to V1_HISTORY_MAX, 0 = not given */
 	uint64_t before;    /* history: an offset, 0 = not given */
+	uint64_t after;     /* presence: the `next` of an answer, 0 = not given */
 	struct slice token; /* auth */
 	char *owned;        /* where data lies if it had to be made compact */
 };
@@ -132,5 +133,9 @@ size_t v1_bye(uint16_t code, uint32_t retry_ms, char *out);
  */
 char *v1_history(struct slice id, const struct slice *messages, size_t nmessages,
     const char *epoch, uint64_t offset, size_t *ret_len);
+
+/* The answer to presence: page is an object (proto/presence.h). Returns as v1_history()
+ * does. */
+char *v1_presence(struct slice id, struct slice page, size_t *ret_len);
 
 #endif

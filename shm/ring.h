@@ -50,6 +50,10 @@ enum ring_type {
 	RING_REVOKED = 8,  /* the feed may not deliver `channel` any more: errno in
 			    * `offset`; no worker has an interest in it from here on */
 	RING_EXPEL = 9,    /* connections are closed: data_kind says which */
+	RING_PUSH = 10,    /* who came or went: a frame for those subscribers of
+			    * `channel` who speak wscast.v1; no message, no offset */
+	RING_ANSWER = 11,  /* to a request for presence: JSON, as a frame of the raw
+			    * dialect; worker, channel, offset as in ACK */
 };
 
 /* Which connections a RING_EXPEL closes. */

@@ -134,13 +134,19 @@ struct out {
 	uint8_t bytes[];
 };
 
-enum wait_kind { WAIT_SUBSCRIBE = 1, WAIT_PUBLISH = 2, WAIT_HISTORY = 3 };
+enum wait_kind {
+	WAIT_SUBSCRIBE = 1,
+	WAIT_PUBLISH = 2,
+	WAIT_HISTORY = 3,
+	WAIT_PRESENCE = 4
+};
 
 /* A request that waits for the supervisor; or, once its channel is live, for the
  * channel's past to be walked. Allocated in the arena. */
 struct wait {
 	arena_ref next;
-	uint32_t cookie;  /* PUBLISH: names it in RING_ACK. HISTORY: how many */
+	uint32_t
+	    cookie; /* PUBLISH, PRESENCE: names it in RING_ACK. HISTORY: how many */
 	uint32_t channel; /* SUBSCRIBE, HISTORY: which */
 	uint8_t kind;     /* enum wait_kind */
 	uint8_t has_since : 1;

@@ -589,6 +589,7 @@ static const struct {
     {"undrain", command_undrain},
     {"kick", command_kick},
     {"revoke", command_revoke},
+    {"presence", command_presence},
 };
 
 void
@@ -605,7 +606,8 @@ command_run(struct ctl_client *c)
 	say_error(c, CONTROL_BAD_REQUEST,
 	    "unknown command \"%.40s\": this version has status, version, metrics, "
 	    "workers, clients, client, channels, publish, history, tail, restart, "
-	    "reload, config, log-level, drain, undrain, kick and revoke",
+	    "reload, config, log-level, drain, undrain, kick, "
+	    "revoke and presence",
 	    cmd);
 }
 

@@ -140,6 +140,10 @@ void command_log_level(struct ctl_client *c);
 void command_drain(struct ctl_client *c);
 void command_undrain(struct ctl_client *c);
 
+/* ---- command_presence.c ---- */
+
+void command_presence(struct ctl_client *c);
+
 /* ---- command_expel.c ---- */
 
 void command_kick(struct ctl_client *c);

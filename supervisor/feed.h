@@ -19,11 +19,9 @@
 #include <stdint.h>
 
 #include "proto/settings.h"
+#include "supervisor/container_of.h"
 #include "supervisor/publisher.h"
 #include "supervisor/registry.h"
-
-#define container_of(ptr, type, member)                                                \
-	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Who is told that a message was taken, or was not. OWN: the feed itself. */
 enum receipt_kind { RECEIPT_WORKER, RECEIPT_CONTROL, RECEIPT_ADMIN, RECEIPT_OWN };

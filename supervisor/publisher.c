@@ -199,6 +199,28 @@ publisher_message(struct publisher *p, uint32_t channel, const void *data, size_
 	return 0;
 }
 
+int
+publisher_frame(
+    struct publisher *p, const struct ring_desc *desc, const void *frame, size_t len)
+{
+	enum dialect d = desc->type == RING_PUSH ? DIALECT_V1 : DIALECT_RAW;
+	void *room;
+
+	if (p->nqueue > 0)
+		return block(p);
+	room = ring_room(p->ring, d, len);
+	if (room == NULL)
+		return errno == EMSGSIZE ? -EMSGSIZE : block(p);
+	memcpy(room, frame, len);
+	ring_put(p->ring, d, len);
+	if (ring_commit(p->ring, desc) == 0) {
+		ring_abort(p->ring);
+		return block(p);
+	}
+	p->published = true;
+	return 0;
+}
+
 static int
 queue_grow(struct publisher *p)
 {

@@ -85,6 +85,18 @@ int publisher_message(struct publisher *p, uint32_t channel, const void *data,
  */
 uint64_t publisher_control(struct publisher *p, const struct ring_desc *desc);
 
+/*
+ * Publish a record that is no message: a RING_PUSH, whose frame is of DIALECT_V1, or a
+ * RING_ANSWER, whose frame is of DIALECT_RAW.
+ *
+ * desc   as in publisher_control().
+ * frame  a whole one, len bytes; copied.
+ *
+ * Returns as publisher_message() does.
+ */
+int publisher_frame(struct publisher *p, const struct ring_desc *desc,
+    const void *frame, size_t len) __attribute__((warn_unused_result));
+
 /* Try again what waits. Returns true when the sources may go on. */
 bool publisher_retry(struct publisher *p);
 

@@ -18,6 +18,7 @@
 #include "supervisor/expel.h"
 #include "supervisor/notify.h"
 #include "supervisor/peers.h"
+#include "supervisor/presence.h"
 #include "supervisor/supervisor.h"
 
 #define INDEX_SHARE 256 /* bytes of frames for each descriptor of the index */
@@ -108,20 +109,28 @@ on_feed_link(void *owner, uint64_t down_since_ms)
 static void
 on_peers_up(void *owner)
 {
-	expel_learn(owner);
+	struct supervisor *s = owner;
+
+	expel_learn(s);
+	presence_hosts_up(s->presence);
 }
 
 static void
 on_peers_message(void *owner, struct slice name, struct slice data)
 {
+	struct supervisor *s = owner;
+
 	if (slice_is(name, "!revoke"))
-		expel_told(owner, data.p, data.len);
+		expel_told(s, data.p, data.len);
+	else if (slice_is(name, "!presence"))
+		presence_hear(s->presence, data.p, data.len);
 }
 
 static void
 resume_sources(struct supervisor *s)
 {
 	feed_resume(s->feed);
+	presence_resume(s->presence);
 	workers_resume(s->workers);
 	ctlsock_resume(s->ctlsock);
 	admin_resume(s->admin);
@@ -147,6 +156,7 @@ on_turn(struct ev_loop *loop, ev_prepare *w, int revents)
 	ctlsock_flush(s->ctlsock); /* may publish, so before the feed sends */
 	admin_flush(s->admin);
 	feed_flush(s->feed);
+	presence_flush(s->presence);
 	peers_flush(s->peers);
 	if (publisher_take_batch(&s->publisher)) {
 		workers_wake(s->workers);
@@ -440,7 +450,8 @@ feed_make(struct supervisor *s)
 	}
 	asks.complete = s->feed->ops->complete;
 	registry_set_feed(s->registry, &asks, s);
-	return peers_new(s->loop, s->settings, &peers_events, s, &s->peers);
+	r = peers_new(s->loop, s->settings, &peers_events, s, &s->peers);
+	return r < 0 ? r : presence_new(s, &s->presence);
 }
 
 static int
@@ -486,6 +497,7 @@ supervisor_done(struct supervisor *s)
 	admin_close(s->admin);
 	ctlsock_close(s->ctlsock);
 	feed_free(s->feed);
+	presence_free(s->presence);
 	peers_free(s->peers);
 	notify_free(s->notify);
 	registry_free(s->registry);
@@ -543,6 +555,8 @@ supervisor_run(const struct settings_source *source, struct settings *settings,
 		signals_start(&s);
 		workers_start(s.workers);
 		ev_run(s.loop, 0);
+		presence_bye(s.presence);
+		peers_flush(s.peers);
 		signals_stop(&s);
 		reap_rest();
 		log_notice("stopped");

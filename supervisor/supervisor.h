@@ -23,6 +23,7 @@ struct admin;
 struct ctlsock;
 struct notify;
 struct peers;
+struct presence;
 
 struct supervisor {
 	struct ev_loop *loop;
@@ -41,7 +42,8 @@ struct supervisor {
 	struct registry *registry;
 	struct workers *workers;
 	struct feed *feed;
-	struct peers *peers;           /* NULL: there are none */
+	struct peers *peers; /* NULL: there are none */
+	struct presence *presence;
 	struct log_limit revoke_limit; /* expel.c */
 	struct ctlsock *ctlsock;
 	struct admin *admin; /* NULL: none */

@@ -8,6 +8,7 @@
 #include "proto/uplink.h"
 #include "supervisor/ctlsock.h"
 #include "supervisor/keeper_link.h"
+#include "supervisor/presence.h"
 
 #define BATCH 256 /* messages taken in one turn */
 
@@ -73,8 +74,8 @@ take(struct keeper_link *k, uint32_t type, const void *buf, size_t len)
 	case UPLINK_EXPELLED:
 		ctlsock_expelled(k->all->s->ctlsock, k->index, u.token, u.cookie);
 		return 0;
-	default:
-		return -EBADMSG;
+	default: /* what uplink_parse() lets through is no other's */
+		return presence_uplink(k->all->s->presence, k->index, &u);
 	}
 }
 

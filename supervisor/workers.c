@@ -16,6 +16,7 @@
 #include "proto/journal.h"
 #include "shm/directory.h"
 #include "supervisor/keeper_link.h"
+#include "supervisor/presence.h"
 #include "supervisor/workers.h"
 
 #define SLOTS_MAX (1u << 20)
@@ -340,6 +341,7 @@ keeper_ended(struct keeper_link *k)
 	}
 	ring_set_worker(s->ring, k->index, NULL);
 	registry_worker_gone(s->registry, k->index);
+	presence_worker_gone(s->presence, k->index);
 	table_drop(k);
 	k->used = true;
 	page_reset(k->page, ring_head(s->ring)); /* for those who look meanwhile */

@@ -121,6 +121,10 @@ static const struct command {
 	"  -u, --user USER  this user (claim sub)\n"
 	"      --jti JTI    the token with this claim jti\n"
 	"      --for TIME   such as 90s, 10m, 8h, 30d (default 1h); 0: only close\n"},
+    {"presence", command_presence, 1, 1, OPTION_LIMIT, "CHANNEL [-n N]",
+	"who is in a channel, on all hosts",
+	"  -n, --limit N  not more than N (default: all)\n"
+	"For channels whose rule has presence.\n"},
     {"token", command_token, 0, 0, OPTION_TOKEN | OPTION_JTI, "--sub USER [OPTION]...",
 	"make a token, for trying things out",
 	"      --sub USER         who it is for\n"

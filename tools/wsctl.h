@@ -110,6 +110,7 @@ enum outcome command_history(struct ctl *ctl);
 
 enum outcome command_kick(struct ctl *ctl);
 enum outcome command_revoke(struct ctl *ctl);
+enum outcome command_presence(struct ctl *ctl);
 
 /* ---- wsctl_drain.c: clients told to go ---- */
 

@@ -11,6 +11,7 @@
 #include "worker/fanout.h"
 #include "worker/history.h"
 #include "worker/out.h"
+#include "worker/presence.h"
 #include "worker/requests.h"
 #include "worker/session.h"
 
@@ -319,6 +320,8 @@ channels_turn(struct worker *w)
 		sync_more(w);
 	if (w->channels->nidle > 0)
 		drop_idle(w);
+	if (!w->channels->syncing)
+		presence_turn(w);
 }
 
 /* ---- taking up a channel ---- */
@@ -340,12 +343,24 @@ free_entry(struct worker *w)
 	return used;
 }
 
+/* What its rule says. */
+static void
+take_rule(struct worker *w, uint32_t channel)
+{
+	struct chan *ch = &w->channels->chan[channel];
+	size_t len;
+	const char *name = channels_name(w, channel, &len);
+	const struct rule *rule = settings_rule(w->settings, name, len);
+
+	ch->latest = rule->slow == SLOW_LATEST;
+	ch->presence = rule->presence;
+}
+
 uint32_t
 channels_take(struct worker *w, const char *name, size_t len)
 {
 	arena_ref ref = arena_alloc(w->arena, len);
 	uint32_t channel = ref != 0 ? free_entry(w) : CHANNEL_NONE;
-	const struct rule *rule = settings_rule(w->settings, name, len);
 	struct channel *c;
 
 	if (channel == CHANNEL_NONE) {
@@ -359,7 +374,8 @@ channels_take(struct worker *w, const char *name, size_t len)
 	c->directory = UPLINK_NO_DIRECTORY;
 	c->gen++;
 	c->nsubs = 0;
-	w->channels->chan[channel] = (struct chan){.latest = rule->slow == SLOW_LATEST};
+	w->channels->chan[channel] = (struct chan){0};
+	take_rule(w, channel);
 	channel_set_state(c, CHANNEL_WANTED);
 	page_add(w->page, PAGE_channels, 1);
 	if (namemap_put(&w->channels->names, channel) < 0) {
@@ -548,20 +564,11 @@ channels_record(struct worker *w, uint64_t number, const struct ring_desc *desc)
 		on_subscribed(w, number, desc);
 	else if (desc->type == RING_REFUSED)
 		on_refused(w, desc);
-	else if (desc->type == RING_ACK)
-		requests_ack(w, desc);
+	else if (desc->type == RING_ACK || desc->type == RING_ANSWER)
+		requests_ack(w, number, desc);
 }
 
 /* ---- reload ---- */
-
-static bool
-wants_latest(const struct worker *w, uint32_t channel)
-{
-	size_t len;
-	const char *name = channels_name(w, channel, &len);
-
-	return settings_rule(w->settings, name, len)->slow == SLOW_LATEST;
-}
 
 void
 channels_reload(struct worker *w)
@@ -570,7 +577,8 @@ channels_reload(struct worker *w)
 
 	for (uint32_t i = 0; i < used; i++)
 		if (channel_state(&w->table.channels[i]) != CHANNEL_FREE)
-			w->channels->chan[i].latest = wants_latest(w, i);
+			take_rule(w, i);
+	presence_name_all(w);
 }
 
 /* ---- adoption ---- */
@@ -593,7 +601,7 @@ channel_adopt(struct worker *w, uint32_t channel)
 		atomic_store_explicit(&c->state, CHANNEL_FREE, memory_order_release);
 		return -EINVAL;
 	}
-	cs->chan[channel].latest = wants_latest(w, channel);
+	take_rule(w, channel);
 	r = namemap_put(&cs->names, channel);
 	if (r == 0 && channel_state(c) == CHANNEL_LIVE)
 		r = by_directory_set(cs, c->directory, channel);
@@ -643,9 +651,9 @@ channels_adopt_slot(struct worker *w, uint32_t slot)
 		const struct wait *wait = arena_at(w->arena, ref);
 		int r = 0;
 
-		if (wait->kind != WAIT_PUBLISH && !channel_known(w, wait->channel))
+		if (!wait_is_asked(wait) && !channel_known(w, wait->channel))
 			return -EINVAL;
-		if (wait->kind != WAIT_PUBLISH)
+		if (!wait_is_asked(wait))
 			r = channel_state(&w->table.channels[wait->channel]) ==
 				    CHANNEL_LIVE
 				? history_wait(w, slot, ref, NULL)
@@ -671,4 +679,5 @@ channels_adopted(struct worker *w)
 	c->sync_next = 0;
 	c->sync_begun = false;
 	c->syncing = true; /* channels_turn() does it */
+	presence_name_all(w);
 }

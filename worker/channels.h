@@ -22,7 +22,8 @@ struct chan {
 	 * someone `joined` since the record that it was found for. */
 	uint64_t served;
 	bool joined;
-	bool latest; /* slow = latest */
+	bool latest;   /* slow = latest */
+	bool presence; /* who comes and goes is told */
 };
 
 struct channels {

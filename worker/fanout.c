@@ -226,7 +226,8 @@ run_extend(struct worker *w, unsigned dialect, uint64_t number, uint32_t channel
 	while (run->end < limit && !run->full) {
 		const struct ring_desc *desc = ring_at(w->ring, run->end);
 
-		if (desc->type == RING_MESSAGE && desc->channel == directory)
+		if (desc->channel == directory &&
+		    fanout_goes_in(desc, (enum dialect)dialect))
 			run->full = !run_add(w, run, dialect, run->end);
 		else
 			run->full = ++run->nmisses == RUN_MISSES;
@@ -345,7 +346,8 @@ deliver(struct worker *w, uint32_t slot, uint64_t number, uint32_t channel)
 
 	if ((s->flags & SLOT_LAGGING) || slot_state(s) != SLOT_OPEN)
 		return; /* it goes on by itself when its socket is writable */
-	if (out_cursor(w, slot) > number) {
+	if (out_cursor(w, slot) > number ||
+	    !fanout_goes_to(ring_at(w->ring, number), s)) {
 		note_served(w, slot); /* it had this one together with an earlier one */
 	} else if (s->nsubs > 1 || (s->marks & SLOT_UNCOUNTED)) {
 		uint64_t limit = fanout_limit(w);
@@ -419,8 +421,10 @@ pass_on(struct worker *w, uint32_t channel, unsigned *budget)
 	bool all;
 
 	if (!f->in_middle) {
-		ch->offset = desc->offset;
-		ch->newest = w->done;
+		if (desc->type == RING_MESSAGE) {
+			ch->offset = desc->offset;
+			ch->newest = w->done;
+		}
 		if (ch->served > w->done)
 			return true; /* it went together with an earlier one */
 		f->in_middle = true;
@@ -598,6 +602,8 @@ handle(struct worker *w, unsigned *budget)
 
 	if (desc->type == RING_MESSAGE)
 		all = channel == CHANNEL_NONE || pass_timed(w, desc, channel, budget);
+	else if (desc->type == RING_PUSH)
+		all = channel == CHANNEL_NONE || pass_on(w, channel, budget);
 	else if (desc->type == RING_GAP)
 		all = channel == CHANNEL_NONE || pass_gap(w, channel, budget);
 	else if (desc->type == RING_REVOKED)

@@ -8,6 +8,7 @@
 #ifndef WSCAST_WORKER_FANOUT_H
 #define WSCAST_WORKER_FANOUT_H
 
+#include "proto/dialect.h"
 #include "worker/uring.h"
 #include "worker/worker.h"
 
@@ -40,6 +41,21 @@ void fanout_set_few(struct worker *w, unsigned few);
 /* Make the sends that are queued in w->uring, as uring_submit() does; when that fails
  * the process ends, and a successor asks the kernel what was sent. */
 void fanout_submit(struct worker *w, uring_result_fn on_result, void *owner);
+
+/* Whether a record's frame is meant for the subscribers of its channel who have this
+ * dialect / for this one, if it is subscribed. */
+static inline bool
+fanout_goes_in(const struct ring_desc *desc, enum dialect d)
+{
+	return desc->type == RING_MESSAGE ||
+	       (desc->type == RING_PUSH && dialect_plain(d) == DIALECT_V1);
+}
+
+static inline bool
+fanout_goes_to(const struct ring_desc *desc, const struct slot *s)
+{
+	return fanout_goes_in(desc, (enum dialect)s->dialect);
+}
 
 /* The record that is being passed on and the channel that it belongs to, when a turn
  * ended in the middle of it; 0 otherwise. */

@@ -78,7 +78,7 @@ out_next(const struct worker *w, const struct slot *s, uint64_t number, uint64_t
 		const struct sub *sub;
 		uint32_t channel;
 
-		if (desc->type != RING_MESSAGE)
+		if (!fanout_goes_to(desc, s))
 			continue;
 		channel = channels_of(w, desc->channel);
 		if (channel == CHANNEL_NONE)

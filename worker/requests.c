@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "proto/dialect.h"
+#include "proto/frame.h"
 #include "proto/uplink.h"
 #include "shm/directory.h"
 #include "worker/channels.h"
@@ -9,6 +11,7 @@
 #include "worker/fanout.h"
 #include "worker/history.h"
 #include "worker/out.h"
+#include "worker/presence.h"
 #include "worker/requests.h"
 #include "worker/session.h"
 
@@ -80,6 +83,7 @@ sub_add(struct worker *w, uint32_t slot, uint32_t channel, uint32_t from)
 	sub[at] = (struct sub){.channel = channel, .from = from};
 	s->nsubs++;
 	page_add(w->page, PAGE_subscriptions, 1);
+	presence_join(w, slot, channel);
 	return 0;
 }
 
@@ -90,6 +94,7 @@ sub_del(struct worker *w, uint32_t slot, uint32_t channel)
 	struct sub *sub = slot_subs(w, s);
 	unsigned at = sub_place(sub, s->nsubs, channel);
 
+	presence_leave(w, slot, channel);
 	s->nsubs--;
 	memmove(sub + at, sub + at + 1, (s->nsubs - at) * sizeof(*sub));
 	channels_unlist(w, channel, slot);
@@ -477,7 +482,7 @@ enum waits_meant {
 static bool
 wait_matches(const struct wait *wait, uint32_t channel, enum waits_meant meant)
 {
-	if (wait->kind == WAIT_PUBLISH || wait->channel != channel)
+	if (wait_is_asked(wait) || wait->channel != channel)
 		return false;
 	switch (meant) {
 	case WAITS_LISTED:
@@ -611,12 +616,14 @@ requests_leave(struct worker *w, uint32_t slot)
 	while (s->wait != 0) {
 		const struct wait *wait = arena_at(w->arena, s->wait);
 
-		if (wait->kind != WAIT_PUBLISH)
+		if (!wait_is_asked(wait))
 			channels_unlist(w, wait->channel, slot);
 		wait_unlink(w, &s->wait);
 	}
-	for (unsigned i = 0; i < s->nsubs; i++)
+	for (unsigned i = 0; i < s->nsubs; i++) {
+		presence_leave(w, slot, sub[i].channel);
 		channels_unlist(w, sub[i].channel, slot);
+	}
 	page_add(w->page, PAGE_subscriptions, -(uint64_t)s->nsubs);
 	s->nsubs = 0;
 	s->subs_log = 0;
@@ -638,36 +645,68 @@ next_cookie(struct worker *w)
 }
 
 int
-requests_publish(struct worker *w, uint32_t slot, const char *name, size_t len,
-    const void *data, size_t data_len, const char *id, size_t id_len)
+requests_ask(struct worker *w, uint32_t slot, enum wait_kind kind, struct uplink *u,
+    const char *id, size_t id_len)
 {
 	struct slot *s = worker_slot(w, slot);
-	struct uplink u = {.type = UPLINK_PUBLISH,
-	    .slot = slot,
-	    .channel = name,
-	    .channel_len = len,
-	    .data = data,
-	    .data_len = data_len};
-	struct wait request = {.kind = WAIT_PUBLISH, .cookie = next_cookie(w)};
+	struct wait request = {.kind = (uint8_t)kind, .cookie = next_cookie(w)};
 	arena_ref *at, ref = wait_add(w, s, &request, id, id_len);
 	int r;
 
 	if (ref == 0)
 		return -ENOBUFS;
-	u.cookie = request.cookie;
-	r = channels_ask(w, &u);
+	u->slot = slot;
+	u->cookie = request.cookie;
+	r = channels_ask(w, u);
 	if (r < 0) {
 		for (at = &s->wait; *at != ref;)
 			at = &((struct wait *)arena_at(w->arena, *at))->next;
 		wait_unlink(w, at);
-		return r;
 	}
-	page_add(w->page, PAGE_published, 1);
-	return 0;
+	return r;
+}
+
+int
+requests_publish(struct worker *w, uint32_t slot, const char *name, size_t len,
+    const void *data, size_t data_len, const char *id, size_t id_len)
+{
+	struct uplink u = {.type = UPLINK_PUBLISH,
+	    .channel = name,
+	    .channel_len = len,
+	    .data = data,
+	    .data_len = data_len};
+	int r = requests_ask(w, slot, WAIT_PUBLISH, &u, id, id_len);
+
+	if (r == 0)
+		page_add(w->page, PAGE_published, 1);
+	return r;
+}
+
+/* Pass on what the supervisor said of a request that waited. */
+static void
+tell_asked(struct worker *w, uint32_t slot, const struct wait *wait, uint64_t number,
+    const struct ring_desc *desc, const char *id, size_t id_len)
+{
+	const void *frame, *page = NULL;
+	enum opcode op;
+	size_t len;
+
+	if (wait->kind == WAIT_PUBLISH) {
+		session_published(w, slot, id, id_len, -(int)desc->arg);
+	} else if (desc->type == RING_ACK) {
+		session_refused(w, slot, id, id_len, NULL, 0, -(int)desc->arg);
+	} else if (worker_slot(w, slot)->out_bytes > OUT_PRIVATE_MAX / 2 ||
+		   ring_frames(w->ring, DIALECT_RAW, number, number + 1, &frame) == 0) {
+		/* Who does not read the last answer gets no other. */
+		session_refused(w, slot, id, id_len, NULL, 0, -ENOBUFS);
+	} else {
+		len = frame_payload(frame, &op, &page);
+		session_presence(w, slot, id, id_len, (struct slice){page, len});
+	}
 }
 
 void
-requests_ack(struct worker *w, const struct ring_desc *desc)
+requests_ack(struct worker *w, uint64_t number, const struct ring_desc *desc)
 {
 	struct slot *s;
 	arena_ref *at;
@@ -677,12 +716,13 @@ requests_ack(struct worker *w, const struct ring_desc *desc)
 	s = worker_slot(w, desc->channel);
 	for (at = &s->wait; *at != 0;) {
 		struct wait *wait = arena_at(w->arena, *at);
+		struct wait asked = *wait;
 		char id[UINT8_MAX];
 		size_t id_len = wait->id_len < sizeof(id) ? wait->id_len : sizeof(id);
 		uint32_t corked;
 		uint8_t before;
 
-		if (wait->kind != WAIT_PUBLISH || wait->cookie != desc->offset) {
+		if (!wait_is_asked(wait) || wait->cookie != desc->offset) {
 			at = &wait->next;
 			continue;
 		}
@@ -690,7 +730,7 @@ requests_ack(struct worker *w, const struct ring_desc *desc)
 		corked = out_cork(w, desc->channel);
 		before = slot_surgery_begin(s);
 		wait_unlink(w, at);
-		session_published(w, desc->channel, id, id_len, -(int)desc->arg);
+		tell_asked(w, desc->channel, &asked, number, desc, id, id_len);
 		slot_surgery_end(s, before);
 		out_uncork(w, desc->channel, corked);
 		return;

@@ -81,6 +81,18 @@ int requests_publish(struct worker *w, uint32_t slot, const char *name, size_t l
     const void *data, size_t data_len, const char *id, size_t id_len)
     __attribute__((warn_unused_result));
 
+/*
+ * Ask the supervisor something, with a cookie that its answer names.
+ *
+ * kind  WAIT_PUBLISH or WAIT_PRESENCE.
+ * u     its slot and cookie are filled in.
+ *
+ * Returns as requests_publish() does.
+ */
+struct uplink;
+int requests_ask(struct worker *w, uint32_t slot, enum wait_kind kind, struct uplink *u,
+    const char *id, size_t id_len) __attribute__((warn_unused_result));
+
 /* ---- for channels.c: what the supervisor said ---- */
 
 /* Answer all who wait for a channel: it is live (0), or -errno. */
@@ -96,7 +108,14 @@ void requests_walk(
 void requests_walked(
     struct worker *w, uint32_t slot, arena_ref wait, const struct walk *walk, int err);
 
-/* A RING_ACK for this worker. */
-void requests_ack(struct worker *w, const struct ring_desc *desc);
+/* A RING_ACK or RING_ANSWER for this worker. */
+void requests_ack(struct worker *w, uint64_t number, const struct ring_desc *desc);
+
+/* Whether it waits for such, and not for its channel. */
+static inline bool
+wait_is_asked(const struct wait *wait)
+{
+	return wait->kind == WAIT_PUBLISH || wait->kind == WAIT_PRESENCE;
+}
 
 #endif

@@ -213,6 +213,14 @@ session_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
 }
 
 void
+session_presence(
+    struct worker *w, uint32_t slot, const char *id, size_t id_len, struct slice page)
+{
+	if (worker_slot(w, slot)->proto == PROTO_V1 && id_len > 0)
+		session_v1_presence(w, slot, id, id_len, page);
+}
+
+void
 session_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to)
 {

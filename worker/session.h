@@ -60,6 +60,10 @@ void session_published(
 void session_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const struct slice *messages, size_t nmessages, uint64_t offset);
 
+/* Who is in a channel: a page of proto/presence.h. */
+void session_presence(
+    struct worker *w, uint32_t slot, const char *id, size_t id_len, struct slice page);
+
 /* Messages of a channel cannot be had any more: offsets from to to, UINT64_MAX when
  * the last of them is not known. Told where the protocol has words for it. */
 void session_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
@@ -88,6 +92,8 @@ void session_v1_error(
     struct worker *w, uint32_t slot, const char *id, size_t id_len, int err);
 void session_v1_history(struct worker *w, uint32_t slot, const char *id, size_t id_len,
     const struct slice *messages, size_t nmessages, uint64_t offset);
+void session_v1_presence(
+    struct worker *w, uint32_t slot, const char *id, size_t id_len, struct slice page);
 void session_v1_ok(struct worker *w, uint32_t slot, const char *id, size_t id_len);
 void session_v1_unsubscribed(
     struct worker *w, uint32_t slot, const char *channel, size_t len, int err);

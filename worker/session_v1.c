@@ -12,6 +12,7 @@
 #include "worker/auth.h"
 #include "worker/client.h"
 #include "worker/identity.h"
+#include "worker/presence.h"
 #include "worker/requests.h"
 #include "worker/session.h"
 
@@ -51,6 +52,8 @@ static const struct {
     {ENOMEM, V1_LIMIT, "the server has no room for it now"},
     {ENOTCONN, V1_FEED_DOWN, "the feed is down"},
     {ENOENT, V1_NOT_FOUND, "not subscribed"},
+    {EOPNOTSUPP, V1_FORBIDDEN, "the channel's rule has no presence"},
+    {EBUSY, V1_RATE_LIMITED, "too many ask who is there: ask again later"},
     {ENODATA, V1_FORBIDDEN, "the channel's rule keeps no history"},
 };
 
@@ -167,6 +170,20 @@ session_v1_history(struct worker *w, uint32_t slot, const char *id, size_t id_le
 }
 
 void
+session_v1_presence(
+    struct worker *w, uint32_t slot, const char *id, size_t id_len, struct slice page)
+{
+	size_t len;
+	char *frame = v1_presence((struct slice){id, id_len}, page, &len);
+
+	if (frame == NULL)
+		session_v1_error(w, slot, id, id_len, -ENOMEM);
+	else
+		send_frame(w, slot, frame, len);
+	free(frame);
+}
+
+void
 session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to)
 {
@@ -238,6 +255,19 @@ do_publish(struct worker *w, uint32_t slot, const struct v1_command *c)
 }
 
 static void
+do_presence(struct worker *w, uint32_t slot, const struct v1_command *c)
+{
+	int r;
+
+	if (c->id.len == 0)
+		return; /* nobody wants to know */
+	r = presence_ask(w, slot, c->channel, c->channel_len, c->after, c->limit,
+	    c->id.p, c->id.len);
+	if (r < 0)
+		answer(w, slot, c, r);
+}
+
+static void
 tell_renewed(struct worker *w, uint32_t slot, struct slice id)
 {
 	char frame[V1_FRAME_MAX];
@@ -258,6 +288,7 @@ do_auth(struct worker *w, uint32_t slot, const struct v1_command *c)
 	case AUTH_DONE:
 		tell_renewed(w, slot, c->id);
 		(void)auth_enforce(w, slot);
+		presence_renew(w, slot);
 		auth_subscribe(w, slot);
 		break;
 	case AUTH_OFF:
@@ -294,7 +325,7 @@ execute(struct worker *w, uint32_t slot, const struct v1_command *c)
 		do_history(w, slot, c);
 		break;
 	case V1_PRESENCE:
-		not_available(w, slot, c, "presence is not available on this server");
+		do_presence(w, slot, c);
 		break;
 	case V1_AUTH:
 		do_auth(w, slot, c);

@@ -14,6 +14,7 @@
  *   identity.c  whose connection it is, and what it may do
  *   channels.c  this worker's channels, who is subscribed, what is asked upstream
  *   requests.c  a connection's subscriptions and publishes, and what waits
+ *   presence.c  who comes and goes, for the others in the channel
  *   fanout.c    records of the ring to the subscribers' sockets
  *   gather.c    the same where a channel has few subscribers
  *   out.c       one connection's output: ring positions and private frames
@@ -88,6 +89,12 @@ struct farewell {
 	bool last;        /* STOP: nobody is let in any more */
 };
 
+/* presence.c: members that are named to the supervisor again. */
+struct naming {
+	bool due, begun;
+	uint32_t slot; /* the next */
+};
+
 struct worker {
 	unsigned index;    /* of the worker, in the settings' count */
 	unsigned nworkers; /* on this host */
@@ -132,6 +139,7 @@ struct worker {
 	struct uring *uring; /* NULL: by send(2) */
 	struct expel expel;
 	struct farewell farewell;
+	struct naming naming;
 };
 
 #define TICK_MS 100

@@ -89,7 +89,7 @@ test_uplink_cut_anywhere_refused(void **state)
 static void
 test_uplink_wrong_shapes_refused(void **state)
 {
-	char name[201];
+	char name[201], digits[1025];
 	const struct uplink table[] = {
 	    {.type = 0},
 	    {.type = 6, .channel = "a", .channel_len = 1},
@@ -102,12 +102,48 @@ test_uplink_wrong_shapes_refused(void **state)
 		.data = "a",
 		.data_len = 1},
 	    {.type = UPLINK_PUBLISH, .data = "a", .data_len = 1},
+	    {.type = UPLINK_JOIN, .data = "u", .data_len = 1, .cookie = 1},
+	    {.type = UPLINK_LEAVE},
+	    {.type = UPLINK_PRESENCE},
+	    {.type = UPLINK_MEMBERS_BEGIN, .channel = "a", .channel_len = 1},
+	    {.type = UPLINK_MEMBERS_END, .data = "a", .data_len = 1},
+	    /* more of a name than there is; no UTF-8; no JSON; both too long */
+	    {.type = UPLINK_JOIN,
+		.channel = "a",
+		.channel_len = 1,
+		.data = "u",
+		.data_len = 1,
+		.cookie = 2},
+	    {.type = UPLINK_JOIN,
+		.channel = "a",
+		.channel_len = 1,
+		.data = "\xff",
+		.data_len = 1,
+		.cookie = 1},
+	    {.type = UPLINK_JOIN,
+		.channel = "a",
+		.channel_len = 1,
+		.data = "u{",
+		.data_len = 2,
+		.cookie = 1},
+	    {.type = UPLINK_JOIN,
+		.channel = "a",
+		.channel_len = 1,
+		.data = name,
+		.data_len = 201,
+		.cookie = 201},
+	    {.type = UPLINK_JOIN,
+		.channel = "a",
+		.channel_len = 1,
+		.data = digits,
+		.data_len = 1025},
 	    {.type = UPLINK_WANT, .channel = "a\n", .channel_len = 2},
 	    {.type = UPLINK_WANT, .channel = "\xff", .channel_len = 1},
 	    {.type = UPLINK_WANT, .channel = name, .channel_len = 201},
 	};
 
 	memset(name, 'a', sizeof(name));
+	memset(digits, '1', sizeof(digits));
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct uplink got;
 		void *buf;
