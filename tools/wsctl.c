@@ -88,8 +88,9 @@ static const struct command {
 	"Answers when all workers have the new settings, and names those that wait "
 	"for a\nrestart. A file with faults changes nothing: all of them are shown.\n"},
     {"check", command_check, 0, 1, 0, "[FILE]", "look for faults in a settings file",
-	"All of them are shown, as file:line; the files that it names are read, too. "
-	"Without\nFILE: " WSCAST_SYSCONFDIR "/wscast/wscast.conf. Needs no server.\n"},
+	"All of them are shown, as file:line; the files that it names are read, "
+	"too.\nWithout FILE: " WSCAST_SYSCONFDIR
+	"/wscast/wscast.conf. Needs no server.\n"},
     {"config", command_config, 0, 1, 0, "[KEY]", "the settings as they hold now",
 	"KEY is SECTION.KEY, or \"channel GLOB.KEY\". Without it: all of them, as a "
 	"file.\n"},
@@ -360,12 +361,16 @@ static enum outcome
 help_all(void)
 {
 	char line[80];
+	int len;
 
 	fputs(usage_text, stdout);
 	for (size_t i = 0; i < NCOMMANDS; i++) {
-		snprintf(line, sizeof(line), "%s %s", commands[i].name,
+		len = snprintf(line, sizeof(line), "%s %s", commands[i].name,
 		    commands[i].synopsis);
-		printf("  %-28s %s\n", line, commands[i].summary);
+		/* Too long a one has a line of its own. */
+		printf("  %-28s%s%s\n", line,
+		    len > 28 ? "\n                               " : " ",
+		    commands[i].summary);
 	}
 	printf("  %-28s %s\n", "help [COMMAND]", "this, or more about one command");
 	fputs(options_text, stdout);
