@@ -193,8 +193,11 @@ rule_insert(struct loader *l, size_t idx, const char *glob, size_t len)
 		return -ENOMEM;
 	l->rule_marks = marks;
 	r = rule_init(&new, glob, len);
-	if (r < 0)
+	if (r < 0) {
+		free(new.glob_any);
+		free(new.glob);
 		return r;
+	}
 	memmove(&rules[idx + 1], &rules[idx], behind * sizeof(*rules));
 	memmove(&marks[idx + 1], &marks[idx], behind * sizeof(*marks));
 	rules[idx] = new;

@@ -63,7 +63,7 @@ int
 generation_create(struct generation **ret_gen, int *ret_fd)
 {
 	struct generation *g = calloc(1, sizeof(*g));
-	void *map;
+	void *map = NULL;
 	int fd = -1, r;
 
 	if (g == NULL)

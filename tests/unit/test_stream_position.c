@@ -112,8 +112,8 @@ test_stream_info_parse_bad(void **state)
 	    "*4\r\n$6\r\nlength\r\n:-1\r\n$17\r\nlast-generated-id\r\n$3\r\n5-0\r\n",
 	    "*4\r\n$6\r\nlength\r\n:0\r\n$17\r\nlast-generated-id\r\n:5\r\n",
 	    "*4\r\n$6\r\nlength\r\n:1\r\n$17\r\nlast-generated-id\r\n$3\r\n5-0\r\n",
-	    "*6\r\n$6\r\nlength\r\n:1\r\n$17\r\nlast-generated-id\r\n$3\r\n5-0\r\n"
-	    "$11\r\nfirst-entry\r\n*1\r\n:1\r\n"};
+	    ("*6\r\n$6\r\nlength\r\n:1\r\n$17\r\nlast-generated-id\r\n$3\r\n5-0\r\n"
+	     "$11\r\nfirst-entry\r\n*1\r\n:1\r\n")};
 	struct stream_info info;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
