@@ -100,7 +100,7 @@ void
 reload_record(struct worker *w, const struct ring_desc *desc)
 {
 	struct settings *old = w->settings;
-	uint64_t number;
+	uint64_t number = 0;
 	int r;
 
 	if (page_settings(w->page) >= desc->offset)
