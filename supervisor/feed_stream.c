@@ -29,8 +29,7 @@
 #include "supervisor/feed_state.h"
 #include "supervisor/idempotency.h"
 #include "supervisor/redis_commands.h"
-#include "supervisor/state_file.h"
-#include "supervisor/stream_position.h"
+#include "supervisor/stream_places.h"
 #include "supervisor/supervisor.h"
 
 #define BLOCK_MAX_MS 1000u
@@ -42,14 +41,7 @@
  * that is too long could not even be passed over. */
 #define FIELD_MAX (513u << 20)
 #define CHECK_MS 1000     /* how often to ask whether anything was trimmed */
-#define SAVE_S 1.0        /* how often the places are written down */
 #define TAKE_ALL_MS 60000 /* after the start */
-#define STATE_HEAD "wscast-stream 1\n"
-
-struct stream {
-	char *key; /* in stream_feed.keys */
-	struct stream_position position;
-};
 
 /* Of one entry; all borrowed from the reply. */
 struct entry {
@@ -63,9 +55,7 @@ struct stream_feed {
 	struct redis_link *reader;
 	struct redis_commands commands;
 
-	char *keys; /* feed.stream, cut into words */
-	struct stream streams[SETTINGS_STREAMS_MAX];
-	unsigned nstreams;
+	struct stream_places places;
 	char maxlen[16], block_ms[16];
 
 	unsigned infos; /* answers of XINFO that are still to come */
@@ -76,134 +66,9 @@ struct stream_feed {
 	uint64_t check_ms, started_ms;
 
 	struct idempotency *ids;
-	struct state_file file;
-	ev_timer save;
 	uint64_t malformed, repeated, passed_over;
-	struct log_limit malformed_limit, long_limit, save_limit, lost_limit;
+	struct log_limit malformed_limit, long_limit, lost_limit;
 };
-
-/* ---- places, kept over a restart ---- */
-
-static struct stream *
-stream_find(struct stream_feed *s, const char *key)
-{
-	for (unsigned i = 0; i < s->nstreams; i++)
-		if (strcmp(s->streams[i].key, key) == 0)
-			return &s->streams[i];
-	return NULL;
-}
-
-/* KEY ID ADDED, or KEY ID - where Redis does not count. */
-static bool
-place_parse(struct stream_feed *s, char *line)
-{
-	struct stream_position place = {.known = true};
-	char *rest = line, *key = strsep(&rest, " "), *id = strsep(&rest, " "), *end;
-	struct stream *stream;
-
-	if (rest == NULL || !stream_id_parse(id, strlen(id), &place.last))
-		return false;
-	if (strcmp(rest, "-") != 0) {
-		errno = 0;
-		place.added = strtoull(rest, &end, 10);
-		if (end == rest || *end != '\0' || errno != 0)
-			return false;
-		place.counts = true;
-	}
-	stream = stream_find(s, key);
-	if (stream != NULL)
-		stream->position = place;
-	return true;
-}
-
-static void
-places_load(struct stream_feed *s)
-{
-	char *text, *rest, *line;
-	bool good;
-	int r = state_file_read(&s->file, &text);
-
-	if (r < 0) {
-		if (r != -ENOENT)
-			log_warning(r,
-			    "feed: cannot read %s: reading begins at the end",
-			    s->file.path);
-		return;
-	}
-	good = strncmp(text, STATE_HEAD, strlen(STATE_HEAD)) == 0;
-	rest = text + (good ? strlen(STATE_HEAD) : 0);
-	while (good && *rest != '\0' && (line = strsep(&rest, "\n")) != NULL)
-		good = place_parse(s, line) && rest != NULL;
-	if (!good)
-		log_warning(0,
-		    "feed: %s is none of ours, or damaged: what it does not "
-		    "say is read from its end on",
-		    s->file.path);
-	free(text);
-}
-
-/* malloc'd, or NULL. */
-static char *
-places_text(const struct stream_feed *s)
-{
-	char *text = NULL, id[STREAM_ID_TEXT_MAX];
-	size_t len;
-	FILE *out = open_memstream(&text, &len);
-
-	if (out == NULL)
-		return NULL;
-	(void)fputs(STATE_HEAD, out);
-	for (unsigned i = 0; i < s->nstreams; i++) {
-		const struct stream_position *p = &s->streams[i].position;
-
-		if (!p->known)
-			continue;
-		(void)stream_id_print(&p->last, id);
-		(void)fprintf(out, "%s %s ", s->streams[i].key, id);
-		(void)(p->counts ? fprintf(out, "%" PRIu64 "\n", p->added)
-				 : fprintf(out, "-\n"));
-	}
-	if (fclose(out) != 0) {
-		free(text);
-		return NULL;
-	}
-	return text;
-}
-
-static void
-on_places_written(void *owner, int err)
-{
-	struct stream_feed *s = owner;
-	unsigned long missed;
-
-	if (err < 0 && log_allowed(&s->save_limit, supervisor_now_ms(), &missed))
-		log_warning(err,
-		    "feed: cannot write %s: a restart will not know how "
-		    "far the stream was read",
-		    s->file.path);
-}
-
-static void
-on_save(struct ev_loop *loop, ev_timer *t, int revents)
-{
-	struct stream_feed *s = container_of(t, struct stream_feed, save);
-	char *text = places_text(s);
-	int r = text != NULL ? state_file_write(&s->file, text) : -ENOMEM;
-
-	ev_timer_stop(loop, t);
-	if (r == -EBUSY) /* the disk is slow: later */
-		ev_timer_again(loop, t);
-	else if (r < 0)
-		on_places_written(s, r);
-	free(text);
-}
-
-static void
-places_changed(struct stream_feed *s)
-{
-	if (!ev_is_active(&s->save))
-		ev_timer_again(s->feed.env.loop, &s->save);
-}
 
 /* ---- asking ---- */
 
@@ -216,12 +81,12 @@ ask_infos(struct stream_feed *s)
 
 	s->check_ms = supervisor_now_ms();
 	s->read_any = false;
-	for (unsigned i = 0; i < s->nstreams && r == 0; i++) {
-		argv[2] = s->streams[i].key;
+	for (unsigned i = 0; i < s->places.n && r == 0; i++) {
+		argv[2] = s->places.stream[i].key;
 		lens[2] = strlen(argv[2]);
 		r = redis_link_command(s->reader, 3, argv, lens);
 	}
-	s->infos = s->nstreams;
+	s->infos = s->places.n;
 	return r;
 }
 
@@ -232,14 +97,14 @@ ask_entries(struct stream_feed *s)
 	    "XREAD", "COUNT", NULL, "BLOCK", s->block_ms, "STREAMS"};
 	size_t lens[6 + 2 * SETTINGS_STREAMS_MAX];
 	char ids[SETTINGS_STREAMS_MAX][STREAM_ID_TEXT_MAX], count[16];
-	unsigned n = 6 + 2 * s->nstreams;
+	unsigned n = 6 + 2 * s->places.n;
 
 	(void)snprintf(count, sizeof(count), "%u", s->count);
 	argv[2] = count;
-	for (unsigned i = 0; i < s->nstreams; i++) {
-		(void)stream_id_print(&s->streams[i].position.last, ids[i]);
-		argv[6 + i] = s->streams[i].key;
-		argv[6 + s->nstreams + i] = ids[i];
+	for (unsigned i = 0; i < s->places.n; i++) {
+		(void)stream_id_print(&s->places.stream[i].position.last, ids[i]);
+		argv[6 + i] = s->places.stream[i].key;
+		argv[6 + s->places.n + i] = ids[i];
 	}
 	for (unsigned i = 0; i < n; i++)
 		lens[i] = strlen(argv[i]);
@@ -336,7 +201,7 @@ begin_reading(struct stream_feed *s)
 	bool came = !s->reading;
 
 	s->reading = true;
-	places_changed(s);
+	stream_places_changed(&s->places);
 	if (!s->begun) {
 		s->begun = true;
 		while (registry_next_wanted(reg, &cursor, &channel))
@@ -349,7 +214,7 @@ begin_reading(struct stream_feed *s)
 static void
 on_info(struct stream_feed *s, const redisReply *r)
 {
-	struct stream *stream = &s->streams[s->nstreams - s->infos];
+	struct stream *stream = &s->places.stream[s->places.n - s->infos];
 	struct stream_info info = {.has_added = true};
 	enum stream_loss loss;
 	/* A stream that nobody added to yet is an empty one. */
@@ -527,7 +392,7 @@ on_stream_entries(struct stream_feed *s, const redisReply *r)
 
 	if (r->elements < 2 || r->element[0]->str == NULL)
 		return true;
-	stream = stream_find(s, r->element[0]->str);
+	stream = stream_places_find(&s->places, r->element[0]->str);
 	if (stream == NULL)
 		return true;
 	for (size_t i = 0; i < r->element[1]->elements; i++) {
@@ -561,7 +426,7 @@ on_reader_reply(void *owner, const redisReply *r)
 		if (!on_stream_entries(s, r->element[i]))
 			return false;
 	if (r->elements > 0)
-		places_changed(s);
+		stream_places_changed(&s->places);
 	ask(s);
 	return true;
 }
@@ -587,7 +452,7 @@ on_stream_publish(struct feed *f, const char *name, size_t name_len, const void 
     size_t len, const struct receipt *receipt)
 {
 	struct stream_feed *s = container_of(f, struct stream_feed, feed);
-	const char *argv[10] = {"XADD", s->streams[0].key};
+	const char *argv[10] = {"XADD", s->places.stream[0].key};
 	size_t lens[10];
 	int n = 2;
 
@@ -642,17 +507,6 @@ on_stream_status(const struct feed *f, struct feed_status *ret)
 	ret->passed_over = s->passed_over;
 }
 
-/* The last word about the places: what was read is in the ring. */
-static void
-places_keep(struct stream_feed *s)
-{
-	char *text = places_text(s);
-	int r = text != NULL ? state_file_write_now(&s->file, text) : -ENOMEM;
-
-	on_places_written(s, r);
-	free(text);
-}
-
 static void
 on_stream_free(struct feed *f)
 {
@@ -662,11 +516,9 @@ on_stream_free(struct feed *f)
 	redis_commands_done(&s->commands);
 	redis_target_free(s->target);
 	if (s->begun)
-		places_keep(s);
-	ev_timer_stop(f->env.loop, &s->save);
-	state_file_done(&s->file);
+		stream_places_keep(&s->places); /* what was read is in the ring */
+	stream_places_done(&s->places);
 	idempotency_free(s->ids);
-	free(s->keys);
 	free(s);
 }
 
@@ -686,7 +538,8 @@ links_new(struct stream_feed *s)
 {
 	/* All are in one slot: check_streams() of the settings. */
 	const struct redis_wish wish = {.kind = WISH_SLOT,
-	    .slot = redis_slot(s->streams[0].key, strlen(s->streams[0].key))};
+	    .slot =
+		redis_slot(s->places.stream[0].key, strlen(s->places.stream[0].key))};
 	struct redis_link_config reader = {
 	    .loop = s->feed.env.loop,
 	    .target = s->target,
@@ -705,17 +558,9 @@ links_new(struct stream_feed *s)
 			   on_commands_up, on_commands_down, NULL, s);
 }
 
-static int
-keys_set(struct stream_feed *s, const struct settings *settings)
+static void
+numbers_set(struct stream_feed *s, const struct settings *settings)
 {
-	char *rest, *key;
-
-	s->keys = strdup(settings->stream);
-	if (s->keys == NULL)
-		return -ENOMEM;
-	rest = s->keys;
-	while ((key = strsep(&rest, " ")) != NULL)
-		s->streams[s->nstreams++].key = key;
 	/* The link's probe waits behind the XREAD. */
 	(void)snprintf(s->block_ms, sizeof(s->block_ms), "%u",
 	    settings->probe_interval_ms / 2 < BLOCK_MAX_MS
@@ -724,25 +569,21 @@ keys_set(struct stream_feed *s, const struct settings *settings)
 	if (settings->stream_maxlen > 0)
 		(void)snprintf(
 		    s->maxlen, sizeof(s->maxlen), "%u", settings->stream_maxlen);
-	return 0;
 }
 
 static int
 parts_new(struct stream_feed *s)
 {
 	const struct feed_env *env = &s->feed.env;
-	int r = keys_set(s, env->settings);
+	int r = stream_places_init(&s->places, env->loop, env->settings);
 
 	if (r == 0)
 		r = idempotency_new(&s->ids);
 	if (r == 0)
 		r = redis_target_new(env->loop, env->settings, &s->target);
-	if (r == 0)
-		r = state_file_init(&s->file, env->loop, env->settings->state_directory,
-		    "stream", on_places_written, s);
 	if (r < 0)
 		return r;
-	places_load(s);
+	numbers_set(s, env->settings);
 	feed_state_init(&s->state, env, "stream", redis_target_where(s->target));
 	return links_new(s);
 }
@@ -759,8 +600,6 @@ feed_stream_new(const struct feed_env *env, struct feed **ret_feed)
 	s->feed.env = *env;
 	s->count = COUNT_MIN;
 	s->started_ms = supervisor_now_ms();
-	s->file.child_fd = -1;
-	ev_timer_init(&s->save, on_save, 0., SAVE_S);
 	r = parts_new(s);
 	if (r < 0) {
 		on_stream_free(&s->feed);
