@@ -1,20 +1,22 @@
 /*
  * wsctl - look at and change a running wscastd.
  *
- *   wsctl.c           the command line, and what all commands share
+ *   wsctl.c           the commands, and what all of them share
+ *   wsctl_options.c   their options
  *   wsctl_client.c    the connection to the control socket
  *   wsctl_table.c     tables, numbers for people, text made safe for a terminal
- *   wsctl_commands.c  commands that ask once and show the answer
- *   wsctl_messages.c  publish and tail
+ *   wsctl_show.c      objects of an answer as rows or lines
+ *   wsctl_status.c    status, workers, metrics, version
+ *   wsctl_clients.c   clients, client, channels
+ *   wsctl_messages.c  publish, tail, history
  *   wsctl_expel.c     kick, revoke, presence
- *   wsctl_drain.c     drain, undrain
+ *   wsctl_service.c   restart, reload, drain, undrain
  *   wsctl_settings.c  check, config, log-level
  *   wsctl_token.c     token
  *
  * Source   INTERFACES: wsctl; proto/control.h for what goes over the socket
  */
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -22,18 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tools/wsctl.h"
-
-enum command_option {
-	OPTION_CHANNEL = 1 << 0,
-	OPTION_LIMIT = 1 << 1,
-	OPTION_RAW = 1 << 2,
-	OPTION_USER = 1 << 3,
-	OPTION_JTI = 1 << 4,
-	OPTION_FOR = 1 << 5,
-	OPTION_TOKEN = 1 << 6, /* enum token_option, and --ttl */
-	OPTION_OVER = 1 << 7,
-};
+#include "tools/wsctl_options.h"
 
 static const struct command {
 	const char *name;
@@ -89,8 +80,7 @@ static const struct command {
 	"for a\nrestart. A file with faults changes nothing: all of them are shown.\n"},
     {"check", command_check, 0, 1, 0, "[FILE]", "look for faults in a settings file",
 	"All of them are shown, as file:line; the files that it names are read, "
-	"too.\nWithout FILE: " WSCAST_SYSCONFDIR
-	"/wscast/wscast.conf. Needs no server.\n"},
+	"too.\nWithout FILE: " CTL_SETTINGS_PATH ". Needs no server.\n"},
     {"config", command_config, 0, 1, 0, "[KEY]", "the settings as they hold now",
 	"KEY is SECTION.KEY, or \"channel GLOB.KEY\". Without it: all of them, as a "
 	"file.\n"},
@@ -299,18 +289,45 @@ ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
 	return o;
 }
 
-static bool
-parse_limit(const char *text, long *ret_limit)
+enum outcome
+ctl_show(struct ctl *ctl, const json_t *ok,
+    enum outcome (*show)(struct ctl *ctl, const json_t *ok))
 {
-	char *end;
-	long limit;
+	return ctl->json ? ctl_show_json(ctl, ok) : show(ctl, ok);
+}
 
-	errno = 0;
-	limit = strtol(text, &end, 10);
-	if (errno != 0 || *end != '\0' || *text < '0' || *text > '9')
-		return false;
-	*ret_limit = limit;
-	return true;
+enum outcome
+ctl_ask(struct ctl *ctl, json_t *request, int timeout_ms,
+    enum outcome (*show)(struct ctl *ctl, const json_t *ok))
+{
+	json_t *ok;
+	enum outcome o = ctl_call(ctl, request, timeout_ms, &ok);
+
+	if (o != OUTCOME_DONE)
+		return o;
+	o = ctl_show(ctl, ok, show);
+	json_decref(ok);
+	return o;
+}
+
+enum outcome
+ctl_show_json(const struct ctl *ctl, const json_t *ok)
+{
+	char *text =
+	    json_dumps(ok, JSON_REAL_PRECISION(15) |
+			       (ctl->screen.terminal ? JSON_INDENT(2) : JSON_COMPACT));
+
+	if (text == NULL) {
+		ctl_complain("out of memory");
+		return OUTCOME_FAILED;
+	}
+	if (ctl->screen.terminal)
+		put_json_safe(&ctl->screen, text, strlen(text), stdout);
+	else
+		fputs(text, stdout);
+	putchar('\n');
+	free(text);
+	return OUTCOME_DONE;
 }
 
 bool
@@ -318,7 +335,7 @@ ctl_worker(const struct ctl *ctl, long *ret_worker)
 {
 	*ret_worker = -1;
 	if (ctl->nargs == 0 ||
-	    (parse_limit(ctl->args[0], ret_worker) && *ret_worker <= 65535))
+	    (parse_number(ctl->args[0], ret_worker) && *ret_worker <= 65535))
 		return true;
 	ctl_complain("a worker is a number (see `wsctl workers`)");
 	return false;
@@ -335,18 +352,6 @@ command_find(const char *name)
 	return NULL;
 }
 
-static enum outcome
-usage_wrong(const char *what, const char *why)
-{
-	struct screen plain = {.ascii = false};
-	char *safe = text_safe(&plain, what, strlen(what), NULL);
-
-	ctl_complain("%s: %s", safe == NULL ? "?" : safe, why);
-	fputs("Try `wsctl help`.\n", stderr);
-	free(safe);
-	return OUTCOME_USAGE;
-}
-
 static void
 help_command(const struct command *c)
 {
@@ -355,6 +360,27 @@ help_command(const struct command *c)
 	if (*c->help != '\0')
 		printf("\n%s", c->help);
 	fputs(options_text, stdout);
+}
+
+/* The tables, for the shells' completions and whoever else asks. */
+static enum outcome
+help_json(const struct ctl *ctl)
+{
+	json_t *list = json_array(), *all;
+	enum outcome o;
+
+	for (size_t i = 0; i < NCOMMANDS; i++) {
+		const struct command *c = &commands[i];
+
+		(void)json_array_append_new(list,
+		    json_pack("{s:s, s:s, s:s, s:o}", "command", c->name, "synopsis",
+			c->synopsis, "summary", c->summary, "options",
+			c->options == 0 ? json_array() : options_list(c->options)));
+	}
+	all = json_pack("{s:o, s:o}", "commands", list, "options", options_list(0));
+	o = ctl_show_json(ctl, all);
+	json_decref(all);
+	return o;
 }
 
 static enum outcome
@@ -378,146 +404,18 @@ help_all(void)
 }
 
 static enum outcome
-help(const char *name)
+help(const struct ctl *ctl, const char *name)
 {
 	const struct command *c;
 
+	if (ctl->json)
+		return help_json(ctl);
 	if (name == NULL || strcmp(name, "help") == 0)
 		return help_all();
 	c = command_find(name);
 	if (c == NULL)
 		return usage_wrong(name, "no such command");
 	help_command(c);
-	return OUTCOME_DONE;
-}
-
-/* A number of seconds, or of what its unit says. */
-static bool
-parse_seconds(const char *text, long *ret_s)
-{
-	static const struct {
-		const char *unit;
-		long s;
-	} units[] = {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}};
-	size_t len = strspn(text, "0123456789");
-	long n;
-
-	if (len == 0 || len > 9)
-		return false;
-	n = strtol(text, NULL, 10);
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (strcmp(text + len, units[i].unit) == 0) {
-			*ret_s = n * units[i].s;
-			return true;
-		}
-	return false;
-}
-
-struct wish {
-	unsigned options; /* enum command_option: given */
-	bool help, version;
-};
-
-enum { LONG_JTI = 256, LONG_FOR, LONG_TTL, LONG_OVER, LONG_TOKEN };
-
-static const struct option long_options[] = {
-    {"socket", required_argument, NULL, 's'},
-    {"json", no_argument, NULL, 'j'},
-    {"channel", required_argument, NULL, 'c'},
-    {"limit", required_argument, NULL, 'n'},
-    {"raw", no_argument, NULL, 'r'},
-    {"user", required_argument, NULL, 'u'},
-    {"jti", required_argument, NULL, LONG_JTI},
-    {"for", required_argument, NULL, LONG_FOR},
-    {"ttl", required_argument, NULL, LONG_TTL},
-    {"over", required_argument, NULL, LONG_OVER},
-    {"sub", required_argument, NULL, LONG_TOKEN + TOKEN_SUB},
-    {"aud", required_argument, NULL, LONG_TOKEN + TOKEN_AUD},
-    {"iss", required_argument, NULL, LONG_TOKEN + TOKEN_ISS},
-    {"channels", required_argument, NULL, LONG_TOKEN + TOKEN_CHANNELS},
-    {"subscribe", required_argument, NULL, LONG_TOKEN + TOKEN_SUBSCRIBE},
-    {"publish", required_argument, NULL, LONG_TOKEN + TOKEN_PUBLISH},
-    {"key", required_argument, NULL, LONG_TOKEN + TOKEN_KEY},
-    {"conf", required_argument, NULL, LONG_TOKEN + TOKEN_CONF},
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},
-    {NULL, 0, NULL, 0},
-};
-
-/* Take the options, wherever they stand. getopt itself says what is wrong. */
-static enum outcome
-parse_options(struct ctl *ctl, int argc, char **argv, struct wish *wish)
-{
-	int c;
-
-	argv[0] = "wsctl"; /* getopt complains in this name */
-	while (
-	    (c = getopt_long(argc, argv, "s:jc:n:ru:hV", long_options, NULL)) != -1) {
-		switch (c) {
-		case 's':
-			ctl->socket = optarg;
-			break;
-		case 'j':
-			ctl->json = true;
-			break;
-		case 'c':
-			ctl->channel = optarg;
-			wish->options |= OPTION_CHANNEL;
-			break;
-		case 'n':
-			if (!parse_limit(optarg, &ctl->limit))
-				return usage_wrong(optarg, "--limit takes a number");
-			wish->options |= OPTION_LIMIT;
-			break;
-		case 'r':
-			ctl->raw = true;
-			wish->options |= OPTION_RAW;
-			break;
-		case 'u':
-			ctl->user = optarg;
-			wish->options |= OPTION_USER;
-			break;
-		case LONG_JTI:
-			ctl->jti = optarg;
-			wish->options |= OPTION_JTI;
-			break;
-		case LONG_FOR:
-			if (!parse_seconds(optarg, &ctl->for_s))
-				return usage_wrong(
-				    optarg, "--for takes a time such as 10m");
-			wish->options |= OPTION_FOR;
-			break;
-		case LONG_TTL:
-			if (!parse_seconds(optarg, &ctl->ttl_s))
-				return usage_wrong(
-				    optarg, "--ttl takes a time such as 10m");
-			wish->options |= OPTION_TOKEN;
-			break;
-		case LONG_OVER:
-			if (!parse_seconds(optarg, &ctl->over_s))
-				return usage_wrong(
-				    optarg, "--over takes a time such as 2m");
-			wish->options |= OPTION_OVER;
-			break;
-		case LONG_TOKEN ... LONG_TOKEN + TOKEN_OPTIONS - 1:
-			if (ctl->ntoken == TOKEN_GIVEN_MAX)
-				return usage_wrong(optarg, "too many options");
-			ctl->token[ctl->ntoken++] = (struct token_given){
-			    .option = (enum token_option)(c - LONG_TOKEN),
-			    .text = optarg};
-			wish->options |= OPTION_TOKEN;
-			break;
-		case 'h':
-			wish->help = true;
-			break;
-		case 'V':
-			wish->version = true;
-			break;
-		default:
-			fputs("Try `wsctl help`.\n", stderr);
-			return OUTCOME_USAGE;
-		}
-	}
 	return OUTCOME_DONE;
 }
 
@@ -543,32 +441,34 @@ check_usage(const struct ctl *ctl, const struct command *c, unsigned options)
 static enum outcome
 run(struct ctl *ctl, int argc, char **argv)
 {
-	struct wish wish = {0};
 	const struct command *c;
-	enum outcome o = parse_options(ctl, argc, argv, &wish);
-	const char *name = argv[optind];
+	const char *name;
+	unsigned given;
+	int rest;
+	enum outcome o = options_take(ctl, argc, argv, &given, &rest);
 
 	if (o != OUTCOME_DONE)
 		return o;
-	if (wish.version) {
+	name = argv[rest];
+	if (ctl->version) {
 		printf("wsctl %s (%s)\n", WSCAST_VERSION, WSCAST_COMMIT);
 		return OUTCOME_DONE;
 	}
-	if (wish.help)
-		return help(name);
+	if (ctl->help)
+		return help(ctl, name);
 	if (name == NULL) {
 		fputs(usage_text, stderr);
 		fputs("`wsctl help` names the commands.\n", stderr);
 		return OUTCOME_USAGE;
 	}
-	ctl->args = argv + optind + 1;
-	ctl->nargs = argc - optind - 1;
+	ctl->args = argv + rest + 1;
+	ctl->nargs = argc - rest - 1;
 	if (strcmp(name, "help") == 0)
-		return help(ctl->args[0]);
+		return help(ctl, ctl->args[0]);
 	c = command_find(name);
 	if (c == NULL)
 		return usage_wrong(name, "no such command");
-	o = check_usage(ctl, c, wish.options);
+	o = check_usage(ctl, c, given);
 	return o == OUTCOME_DONE ? c->run(ctl) : o;
 }
 
@@ -576,11 +476,14 @@ int
 main(int argc, char **argv)
 {
 	const char *env = getenv("WSCAST_SOCKET");
-	struct ctl ctl = {.limit = -1,
+	struct ctl ctl = {
+	    .limit = -1,
 	    .for_s = -1,
 	    .ttl_s = -1,
 	    .over_s = -1,
-	    .socket = env != NULL && *env != '\0' ? env : CONTROL_DEFAULT_SOCKET};
+	    .interval_ms = -1,
+	    .socket = env != NULL && *env != '\0' ? env : CONTROL_DEFAULT_SOCKET,
+	};
 	enum outcome o;
 
 	screen_init(&ctl.screen);

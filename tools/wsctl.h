@@ -19,7 +19,10 @@ enum outcome {
 	OUTCOME_ABSENT = 3, /* no server answers at the socket */
 };
 
-/* What only `token` takes. */
+#define CTL_SETTINGS_PATH WSCAST_SYSCONFDIR "/wscast/wscast.conf"
+#define ANSWER_TIMEOUT_MS 15000 /* for what the server answers by itself */
+
+/* What only `token` takes, as text. */
 enum token_option {
 	TOKEN_SUB,
 	TOKEN_AUD,
@@ -43,17 +46,20 @@ struct token_given {
 struct ctl {
 	const char *socket;
 	bool json;
+	bool help, version;  /* asked for as options */
 	bool raw;            /* tail: payloads and nothing else */
-	const char *channel; /* clients: of this channel only, or NULL */
-	const char *user;    /* kick, revoke */
+	bool once;           /* top: one look */
+	const char *channel; /* clients, kick: of this channel only, or NULL */
+	const char *user;    /* clients, kick, revoke */
 	const char *jti;     /* revoke, token */
-	long for_s;          /* revoke: seconds; -1 when not given */
 	struct token_given token[TOKEN_GIVEN_MAX];
 	unsigned ntoken;
-	long ttl_s;  /* token: -1 when not given */
-	long over_s; /* drain: -1 when not given */
-	long limit;  /* clients, channels, history: so many; -1 when not given */
-	char **args; /* behind the command's name */
+	long for_s;       /* revoke: seconds; -1 when not given */
+	long ttl_s;       /* token: -1 when not given */
+	long over_s;      /* drain: -1 when not given */
+	long interval_ms; /* top: -1 when not given */
+	long limit;       /* clients, channels, history: so many; -1 when not given */
+	char **args;      /* behind the command's name */
 	int nargs;
 	struct screen screen;
 	struct client client; /* opened by ctl_call() or ctl_open() */
@@ -80,6 +86,13 @@ enum outcome ctl_refused(struct ctl *ctl, const char *prefix, const json_t *repl
 enum outcome ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
     __attribute__((warn_unused_result));
 
+/* Show an answer: as it is with --json, else by show(). */
+enum outcome ctl_show(struct ctl *ctl, const json_t *ok,
+    enum outcome (*show)(struct ctl *ctl, const json_t *ok));
+/* Ask, and show the answer. request: taken over. */
+enum outcome ctl_ask(struct ctl *ctl, json_t *request, int timeout_ms,
+    enum outcome (*show)(struct ctl *ctl, const json_t *ok));
+
 /* The worker named by the command's argument; -1 when none is. Returns false when it
  * is no number, which was said. */
 bool ctl_worker(const struct ctl *ctl, long *ret_worker);
@@ -88,17 +101,18 @@ bool ctl_worker(const struct ctl *ctl, long *ret_worker);
  * tricks. */
 enum outcome ctl_show_json(const struct ctl *ctl, const json_t *ok);
 
-/* ---- wsctl_commands.c: ask once, show the answer ---- */
+/* ---- wsctl_status.c: the server as a whole ---- */
 
 enum outcome command_status(struct ctl *ctl);
 enum outcome command_workers(struct ctl *ctl);
+enum outcome command_metrics(struct ctl *ctl);
+enum outcome command_version(struct ctl *ctl);
+
+/* ---- wsctl_clients.c: who is there, and for what ---- */
+
 enum outcome command_clients(struct ctl *ctl);
 enum outcome command_client(struct ctl *ctl);
 enum outcome command_channels(struct ctl *ctl);
-enum outcome command_restart(struct ctl *ctl);
-enum outcome command_reload(struct ctl *ctl);
-enum outcome command_metrics(struct ctl *ctl);
-enum outcome command_version(struct ctl *ctl);
 
 /* ---- wsctl_messages.c: many messages, one way or the other ---- */
 
@@ -112,8 +126,10 @@ enum outcome command_kick(struct ctl *ctl);
 enum outcome command_revoke(struct ctl *ctl);
 enum outcome command_presence(struct ctl *ctl);
 
-/* ---- wsctl_drain.c: clients told to go ---- */
+/* ---- wsctl_service.c: what the service is told to do ---- */
 
+enum outcome command_restart(struct ctl *ctl);
+enum outcome command_reload(struct ctl *ctl);
 enum outcome command_drain(struct ctl *ctl);
 enum outcome command_undrain(struct ctl *ctl);
 

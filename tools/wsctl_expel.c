@@ -3,15 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/wsctl.h"
-
-#define EXPEL_TIMEOUT_MS 15000
+#include "tools/wsctl_show.h"
 
 static enum outcome
 show_closed(struct ctl *ctl, json_t *request, const char *nobody)
 {
 	json_t *ok;
-	enum outcome o = ctl_call(ctl, request, EXPEL_TIMEOUT_MS, &ok);
+	enum outcome o = ctl_call(ctl, request, ANSWER_TIMEOUT_MS, &ok);
 	long long closed;
 
 	if (o != OUTCOME_DONE)
@@ -65,55 +63,17 @@ command_revoke(struct ctl *ctl)
 
 /* ---- presence ---- */
 
-static const struct column member_columns[] = {
-    {"CLIENT", false, false, 0},
-    {"USER", false, true, 0},
-    {"INFO", false, true, 1},
+static const struct field member_fields[] = {
+    {{"CLIENT", false, false, 0}, "client", KIND_TEXT},
+    {{"USER", false, true, 0}, "user", KIND_TEXT},
+    {{"INFO", false, true, 1}, "info", KIND_JSON},
 };
-
-static char *
-text_at(const struct ctl *ctl, const json_t *member, const char *key)
-{
-	const json_t *v = json_object_get(member, key);
-
-	return v == NULL ? text_format("-")
-			 : text_safe(&ctl->screen, json_string_value(v),
-			       json_string_length(v), NULL);
-}
-
-static char *
-info_at(const struct ctl *ctl, const json_t *member)
-{
-	const json_t *v = json_object_get(member, "info");
-	char *json = v == NULL ? NULL : json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
-	char *text = json == NULL ? text_format("-")
-				  : text_safe(&ctl->screen, json, strlen(json), NULL);
-
-	free(json);
-	return text;
-}
+static const struct view members_view = VIEW(member_fields);
 
 static enum outcome
-show_members(const struct ctl *ctl, const json_t *clients)
+show_members(struct ctl *ctl, const json_t *ok)
 {
-	struct table *t = table_new(
-	    member_columns, sizeof(member_columns) / sizeof(member_columns[0]));
-	const json_t *member;
-	size_t i;
-	int r;
-
-	json_array_foreach(clients, i, member)
-	{
-		table_add(t, text_at(ctl, member, "client"), STYLE_PLAIN);
-		table_add(t, text_at(ctl, member, "user"), STYLE_PLAIN);
-		table_add(t, info_at(ctl, member), STYLE_PLAIN);
-	}
-	r = table_print(t, &ctl->screen, stdout);
-	table_free(t);
-	if (r == 0)
-		return OUTCOME_DONE;
-	ctl_complain("out of memory");
-	return OUTCOME_FAILED;
+	return show_rows(ctl, json_object_get(ok, "clients"), &members_view);
 }
 
 /* Page by page, into *ret_ok. left: how many more are wanted. */
@@ -129,7 +89,7 @@ ask_members(struct ctl *ctl, size_t left, json_t **ret_ok)
 		o = ctl_call(ctl,
 		    json_pack("{s:s, s:s, s:I, s:I}", "cmd", "presence", "channel",
 			ctl->args[0], "after", after, "limit", (json_int_t)left),
-		    EXPEL_TIMEOUT_MS, &ok);
+		    ANSWER_TIMEOUT_MS, &ok);
 		if (o != OUTCOME_DONE) {
 			json_decref(clients);
 			return o;
@@ -152,8 +112,7 @@ command_presence(struct ctl *ctl)
 
 	if (o != OUTCOME_DONE)
 		return o;
-	o = ctl->json ? ctl_show_json(ctl, ok)
-		      : show_members(ctl, json_object_get(ok, "clients"));
+	o = ctl_show(ctl, ok, show_members);
 	json_decref(ok);
 	return o;
 }

@@ -7,7 +7,7 @@
 #include "proto/settings.h"
 #include "tools/wsctl.h"
 
-#define ANSWER_TIMEOUT_MS 30000
+#define FEED_TIMEOUT_MS 30000
 #define PUBLISH_WINDOW 1024      /* messages that wait for their answer */
 #define PUBLISH_QUEUE (1u << 20) /* bytes to send before more input is read */
 #define COMPLAINTS_MAX 10        /* refused messages that are named */
@@ -47,7 +47,7 @@ publish_one(struct ctl *ctl, const char *channel, const char *data)
 
 	if (line == NULL)
 		return OUTCOME_FAILED;
-	o = ctl_call(ctl, json_loadb(line, len, 0, NULL), ANSWER_TIMEOUT_MS, &ok);
+	o = ctl_call(ctl, json_loadb(line, len, 0, NULL), FEED_TIMEOUT_MS, &ok);
 	free(line);
 	if (o != OUTCOME_DONE)
 		return o;
@@ -210,8 +210,8 @@ stream_turn(struct stream *s, bool hungry)
 	bool idle = s->sent == s->answered; /* then only input can be waited for */
 	int r;
 
-	r = client_turn(&s->ctl->client, &input, hungry ? 1 : 0,
-	    idle ? -1 : ANSWER_TIMEOUT_MS, NULL);
+	r = client_turn(
+	    &s->ctl->client, &input, hungry ? 1 : 0, idle ? -1 : FEED_TIMEOUT_MS, NULL);
 	if (r == 0 && hungry && input.revents != 0)
 		r = stream_read(s);
 	return r == -EINTR ? 0 : r;
@@ -455,7 +455,7 @@ command_tail(struct ctl *ctl)
 		}
 	}
 	request = json_pack("{s:s,s:o}", "cmd", "tail", "channels", channels);
-	o = ctl_call(ctl, request, ANSWER_TIMEOUT_MS, &ok);
+	o = ctl_call(ctl, request, FEED_TIMEOUT_MS, &ok);
 	if (o != OUTCOME_DONE)
 		return o;
 	json_decref(ok);
@@ -479,7 +479,7 @@ history_run(struct ctl *ctl, uint64_t n)
 			r = put_line(ctl, line, len);
 			n--;
 		} else if (r == 0) {
-			r = client_turn(&ctl->client, NULL, 0, ANSWER_TIMEOUT_MS, NULL);
+			r = client_turn(&ctl->client, NULL, 0, FEED_TIMEOUT_MS, NULL);
 		}
 		if (r < 0)
 			return r;
@@ -499,7 +499,7 @@ command_history(struct ctl *ctl)
 	request = json_pack("{s:s,s:s}", "cmd", "history", "channel", ctl->args[0]);
 	if (ctl->limit >= 0)
 		(void)json_object_set_new(request, "limit", json_integer(ctl->limit));
-	o = ctl_call(ctl, request, ANSWER_TIMEOUT_MS, &ok);
+	o = ctl_call(ctl, request, FEED_TIMEOUT_MS, &ok);
 	if (o != OUTCOME_DONE)
 		return o;
 	r = history_run(

@@ -2,10 +2,7 @@
 #include <string.h>
 
 #include "proto/settings.h"
-#include "tools/wsctl.h"
-
-#define ANSWER_TIMEOUT_MS 15000
-#define SETTINGS_PATH WSCAST_SYSCONFDIR "/wscast/wscast.conf"
+#include "tools/wsctl_show.h"
 
 static enum outcome
 show_checked(const struct ctl *ctl, const char *path, const struct faults *faults)
@@ -35,7 +32,7 @@ show_checked(const struct ctl *ctl, const char *path, const struct faults *fault
 enum outcome
 command_check(struct ctl *ctl)
 {
-	const char *path = ctl->nargs > 0 ? ctl->args[0] : SETTINGS_PATH;
+	const char *path = ctl->nargs > 0 ? ctl->args[0] : CTL_SETTINGS_PATH;
 	struct settings *s = NULL;
 	struct faults faults = {0};
 	int r = settings_load(path, NULL, 0, &s, &faults);
@@ -48,39 +45,37 @@ command_check(struct ctl *ctl)
 	return r < 0 ? OUTCOME_FAILED : o;
 }
 
+static enum outcome
+show_config(struct ctl *ctl, const json_t *ok)
+{
+	const char *text = json_string_value(json_object_get(ok, "text"));
+
+	if (text != NULL)
+		printf("%s%s", text, ctl->nargs > 0 ? "\n" : "");
+	return OUTCOME_DONE;
+}
+
 enum outcome
 command_config(struct ctl *ctl)
 {
-	const json_t *text;
-	json_t *ok;
-	enum outcome o = ctl_call(ctl,
+	return ctl_ask(ctl,
 	    json_pack("{s:s,s:s*}", "cmd", "config", "key",
 		ctl->nargs > 0 ? ctl->args[0] : NULL),
-	    ANSWER_TIMEOUT_MS, &ok);
+	    ANSWER_TIMEOUT_MS, show_config);
+}
 
-	if (o != OUTCOME_DONE)
-		return o;
-	text = json_object_get(ok, "text");
-	if (ctl->json)
-		o = ctl_show_json(ctl, ok);
-	else if (json_is_string(text))
-		printf("%s%s", json_string_value(text), ctl->nargs > 0 ? "\n" : "");
-	json_decref(ok);
-	return o;
+static enum outcome
+show_nothing(struct ctl *ctl, const json_t *ok)
+{
+	(void)ctl;
+	(void)ok;
+	return OUTCOME_DONE;
 }
 
 enum outcome
 command_log_level(struct ctl *ctl)
 {
-	json_t *ok;
-	enum outcome o = ctl_call(ctl,
+	return ctl_ask(ctl,
 	    json_pack("{s:s,s:s}", "cmd", "log-level", "level", ctl->args[0]),
-	    ANSWER_TIMEOUT_MS, &ok);
-
-	if (o != OUTCOME_DONE)
-		return o;
-	if (ctl->json)
-		o = ctl_show_json(ctl, ok);
-	json_decref(ok);
-	return o;
+	    ANSWER_TIMEOUT_MS, show_nothing);
 }

@@ -8,7 +8,6 @@
 #include "proto/token.h"
 #include "tools/wsctl.h"
 
-#define SETTINGS_PATH WSCAST_SYSCONFDIR "/wscast/wscast.conf"
 #define TTL_S 3600
 
 /* The option's text, the last that was given; NULL: none was. */
@@ -98,6 +97,11 @@ make(const struct ctl *ctl, const char *name, const void *key, size_t len)
 		ctl_complain("a claim is no UTF-8");
 	} else if (token_make(key, len, text, &token, why) < 0) {
 		ctl_complain("%s: %s", name, why);
+	} else if (ctl->json) {
+		json_t *answer = json_pack("{s:s}", "token", token);
+
+		o = ctl_show_json(ctl, answer);
+		json_decref(answer);
 	} else {
 		printf("%s\n", token);
 		o = OUTCOME_DONE;
@@ -134,7 +138,7 @@ static enum outcome
 make_by_settings(const struct ctl *ctl)
 {
 	const char *conf = given(ctl, TOKEN_CONF);
-	const char *path = conf != NULL ? conf : SETTINGS_PATH;
+	const char *path = conf != NULL ? conf : CTL_SETTINGS_PATH;
 	struct settings *s = NULL;
 	struct faults faults = {0};
 	const struct settings_file *file;
