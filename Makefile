@@ -4,7 +4,7 @@
 # The caller's CFLAGS and LDFLAGS are added to ours.
 
 VERSION := $(shell cat VERSION)
-COMMIT := $(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo release)
+COMMIT := $(shell packaging/version commit)
 SAN ?=
 FUZZ ?=
 
@@ -13,9 +13,15 @@ SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
 BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin
 LIBEXECDIR ?= $(PREFIX)/libexec
+DATADIR ?= $(PREFIX)/share/wscast
+DOCDIR ?= $(PREFIX)/share/doc/wscast
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
-DATADIR ?= $(PREFIX)/share/wscast
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 
 # variant, bin and CC may also come from the command line: lint builds that way.
 comma := ,
@@ -54,7 +60,7 @@ HARDEN := -fstack-protector-strong -fPIE \
 	$(if $(san_flags),,-D_FORTIFY_SOURCE=2)
 ALL_CFLAGS = -std=gnu11 $(OPT) $(HARDEN) $(WARNINGS) -I. -D_GNU_SOURCE \
 	-DWSCAST_SYSCONFDIR='"$(SYSCONFDIR)"' -DWSCAST_LIBEXECDIR='"$(LIBEXECDIR)"' \
-	-ffile-prefix-map=$(CURDIR)=. $(PKG_CFLAGS) $(URING) $(san_flags) $(CFLAGS)
+	-ffile-prefix-map=$(CURDIR)=. $(PKG_CFLAGS) $(URING) $(san_flags) $(CPPFLAGS) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,--as-needed $(san_flags) $(LDFLAGS)
 LIBS = $(LIBEV_LIBS) $(WSLAY_LIBS) $(PKG_LIBS) $(URING_LIBS)
 
@@ -79,7 +85,8 @@ fuzz_replays := $(addprefix $(bin)/tests/,$(fuzz_names))
 integration_tests := $(wildcard tests/integration/test_*.py)
 interop_tests := $(wildcard tests/interop/test_*.py)
 man_pages := $(wildcard man/*.[1-8])
-scripts := .ci/run packaging/install-deps packaging/demo/run tests/check-includes \
+scripts := .ci/run packaging/install-deps packaging/version packaging/make-dist \
+	packaging/make-deb packaging/demo/run tests/check-includes \
 	tests/bench/peers/run tests/bench/peers/install tests/bench/peers/start
 
 .PHONY: all
@@ -273,26 +280,53 @@ fmt: ## format the C files in place (clang-format 14)
 	$(Q)clang-format -i $(srcs) $(headers) $(test_srcs)
 
 INSTALL ?= install
+# What is installed: mode, file here, place there. `$(call below,DIR,FILES)` puts files of
+# some kind, which may be none yet, into one folder.
+below = $(foreach f,$(2),644:$(f):$(1)/$(notdir $(f)))
+filled := $(patsubst packaging/systemd/%.in,build/%,$(wildcard packaging/systemd/*.in))
+installed = \
+	755:$(bin)/wscastd:$(SBINDIR)/wscastd \
+	755:$(bin)/wscast-worker:$(LIBEXECDIR)/wscast/wscast-worker \
+	755:$(bin)/wsctl:$(BINDIR)/wsctl \
+	755:$(bin)/wsbench:$(BINDIR)/wsbench \
+	644:build/wscast.service:$(UNITDIR)/wscast.service \
+	644:packaging/systemd/wscast.sysusers:$(SYSUSERSDIR)/wscast.conf \
+	644:build/wscast.tmpfiles:$(TMPFILESDIR)/wscast.conf \
+	644:packaging/demo/index.html:$(DATADIR)/demo.html \
+	$(foreach p,$(man_pages),$(call below,$(MANDIR)/man$(subst .,,$(suffix $(p))),$(p))) \
+	$(foreach f,$(wildcard packaging/completions/*.bash),644:$(f):$(BASHDIR)/$(notdir $(f:.bash=))) \
+	$(call below,$(ZSHDIR),$(wildcard packaging/completions/_*)) \
+	$(call below,$(FISHDIR),$(wildcard packaging/completions/*.fish)) \
+	644:README.md:$(DOCDIR)/README.md \
+	644:docs/design.md:$(DOCDIR)/design.md \
+	$(call below,$(DOCDIR)/examples,$(wildcard packaging/examples/* packaging/grafana/* \
+		packaging/prometheus/*))
+
+build/wscast.%: packaging/systemd/wscast.%.in FORCE
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@BINDIR@|$(BINDIR)|g; s|@SBINDIR@|$(SBINDIR)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g' \
+		$< >$@
+
+# The settings file is the administrator's once it is there.
 .PHONY: install uninstall
-install: all ## install under DESTDIR and PREFIX
-	$(INSTALL) -D -m 755 $(bin)/wscastd $(DESTDIR)$(SBINDIR)/wscastd
-	$(INSTALL) -D -m 755 $(bin)/wscast-worker $(DESTDIR)$(LIBEXECDIR)/wscast/wscast-worker
-	$(INSTALL) -D -m 755 $(bin)/wsctl $(DESTDIR)$(BINDIR)/wsctl
-	$(INSTALL) -D -m 755 $(bin)/wsbench $(DESTDIR)$(BINDIR)/wsbench
-	for page in $(man_pages); do \
-		$(INSTALL) -D -m 644 $$page \
-			$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; \
-	done
-	[ -e $(DESTDIR)$(SYSCONFDIR)/wscast/wscast.conf ] || $(INSTALL) -D -m 644 \
-		packaging/wscast.conf $(DESTDIR)$(SYSCONFDIR)/wscast/wscast.conf
-	$(INSTALL) -D -m 644 packaging/demo/index.html $(DESTDIR)$(DATADIR)/demo.html
+install: all $(filled) ## install under DESTDIR and PREFIX
+	$(Q)set -e; for f in $(installed); do \
+		to=$${f##*:}; from=$${f#*:}; from=$${from%:*}; \
+		$(INSTALL) -D -m $${f%%:*} "$$from" "$(DESTDIR)$$to"; \
+	done; \
+	[ -e "$(DESTDIR)$(SYSCONFDIR)/wscast/wscast.conf" ] || $(INSTALL) -D -m 644 \
+		packaging/wscast.conf "$(DESTDIR)$(SYSCONFDIR)/wscast/wscast.conf"
 uninstall: ## remove what install put there, except the settings file
-	rm -f $(DESTDIR)$(SBINDIR)/wscastd $(DESTDIR)$(BINDIR)/wsctl $(DESTDIR)$(BINDIR)/wsbench \
-		$(DESTDIR)$(LIBEXECDIR)/wscast/wscast-worker $(DESTDIR)$(DATADIR)/demo.html
-	for page in $(man_pages); do \
-		rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; \
-	done
-	-rmdir $(DESTDIR)$(LIBEXECDIR)/wscast $(DESTDIR)$(DATADIR)
+	$(Q)for f in $(installed); do rm -f "$(DESTDIR)$${f##*:}"; done
+	-$(Q)rmdir $(addprefix $(DESTDIR),$(LIBEXECDIR)/wscast $(DATADIR) $(DOCDIR)/examples \
+		$(DOCDIR)) 2>/dev/null
+
+.PHONY: dist deb
+dist: ## the source archive of this commit, in build/dist
+	$(Q)packaging/make-dist build/dist
+deb: ## the Debian packages of this commit, in build/deb
+	$(Q)packaging/install-deps build package
+	$(Q)packaging/make-deb build/deb
 
 .PHONY: clean
 clean: ## remove build/
