@@ -243,6 +243,33 @@ test_man_example_file_sets_defaults_alone(void **state)
 	faults_done(&faults);
 }
 
+/* ... and it shows each of them, in its section, as `;key = default`. */
+static void
+test_man_example_file_has_each_setting(void **state)
+{
+	char *text = file_read(EXAMPLE);
+
+	for (size_t i = 0; i < settings_table_len; i++) {
+		const struct setting *k = &settings_table[i];
+		char head[40], line[160], *section, *end;
+
+		(void)snprintf(head, sizeof(head), "\n[%s", k->section);
+		section = strstr(text, head);
+		if (section == NULL)
+			fail_msg("no section %s in " EXAMPLE, k->section);
+		end = strstr(section + 1, "\n[");
+		section = end == NULL ? strdup(section)
+				      : strndup(section, (size_t)(end - section));
+		assert_non_null(section);
+		(void)snprintf(line, sizeof(line), "\n;%s =%s%s\n", k->key,
+		    *k->fallback ? " " : "", k->fallback);
+		if (strstr(section, line) == NULL)
+			fail_msg("[%s] of " EXAMPLE " has no line%s", k->section, line);
+		free(section);
+	}
+	free(text);
+}
+
 static int
 page_read(void **state)
 {
@@ -268,6 +295,7 @@ main(void)
 	    cmocka_unit_test(test_man_names_what_takes_a_restart),
 	    cmocka_unit_test(test_man_names_each_word),
 	    cmocka_unit_test(test_man_example_file_sets_defaults_alone),
+	    cmocka_unit_test(test_man_example_file_has_each_setting),
 	};
 
 	return cmocka_run_group_tests(tests, page_read, page_free);
