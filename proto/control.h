@@ -19,8 +19,9 @@
  *   {"cmd":"status"}
  *   {"cmd":"version"}       {"version":"1.0.0","commit":"abc"}
  *   {"cmd":"workers"}       {"workers":[…]} as in status, with all counters of page.h
- *   {"cmd":"clients","channel":"c","limit":100}   both may be absent; limit 0 = all
- *                           {"clients":[{"client":"ID","worker":0,"address":"1.2.3.4:5",
+ *   {"cmd":"clients","channel":"c","user":"u","limit":100}  each may be absent; limit 0
+ *                           = all   {"clients":[{"client":"ID","worker":0,
+ *                           "address":"1.2.3.4:5","user":"u","tls":false,
  *                           "protocol":"wscast.v1|raw|http","state":"handshake|open|
  *                           closing","opened":UNIX_SECONDS,"channels":N,"sent":N,
  *                           "received":N,"lag":MESSAGES,"queued":BYTES}],"total":N}

@@ -4,6 +4,7 @@
 
 #include "proto/settings.h"
 #include "shm/directory.h"
+#include "shm/revoked.h"
 #include "supervisor/ctl_client.h"
 #include "supervisor/supervisor.h"
 
@@ -67,6 +68,19 @@ command_client(struct ctl_client *c, uint64_t *ret_id)
 	say_error(c, CONTROL_BAD_REQUEST,
 	    "\"client\" must be a client's id, as `wsctl clients` shows it");
 	return false;
+}
+
+const char *
+command_text(struct ctl_client *c, const char *member, size_t *ret_len)
+{
+	const json_t *v = json_object_get(c->request, member);
+
+	*ret_len = json_string_length(v);
+	if (json_is_string(v) && *ret_len > 0 && *ret_len <= REVOKED_TEXT_MAX)
+		return json_string_value(v);
+	say_error(c, CONTROL_BAD_REQUEST, "\"%s\" must be a text of 1 to %d bytes",
+	    member, REVOKED_TEXT_MAX);
+	return NULL;
 }
 
 bool

@@ -50,20 +50,6 @@ command_expelled(
 		say_expelled(c);
 }
 
-/* A user's name or a token's jti, as tokens hold it; NULL: answered. */
-static const char *
-text_of(struct ctl_client *c, const char *member, size_t *ret_len)
-{
-	const json_t *v = json_object_get(c->request, member);
-
-	*ret_len = json_string_length(v);
-	if (json_is_string(v) && *ret_len > 0 && *ret_len <= REVOKED_TEXT_MAX)
-		return json_string_value(v);
-	say_error(c, CONTROL_BAD_REQUEST, "\"%s\" must be a text of 1 to %d bytes",
-	    member, REVOKED_TEXT_MAX);
-	return NULL;
-}
-
 /* Exactly one of these members is there; else NULL: answered. */
 static const char *
 one_of(struct ctl_client *c, const char *const *members, size_t n)
@@ -88,7 +74,7 @@ kick_user(struct ctl_client *c)
 {
 	uint64_t record = 0;
 	size_t len;
-	const char *user = text_of(c, "user", &len);
+	const char *user = command_text(c, "user", &len);
 
 	if (user == NULL)
 		return;
@@ -152,7 +138,7 @@ command_revoke(struct ctl_client *c)
 	if (!command_may_change(c))
 		return;
 	which = one_of(c, members, 2);
-	text = which == NULL ? NULL : text_of(c, which, &len);
+	text = which == NULL ? NULL : command_text(c, which, &len);
 	if (text == NULL)
 		return;
 	if ((v != NULL && !json_is_number(v)) ||

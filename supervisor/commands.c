@@ -128,8 +128,9 @@ static void
 run_clients(struct ctl_client *c)
 {
 	const json_t *channel = json_object_get(c->request, "channel");
-	const char *name = NULL;
-	size_t len = 0, limit;
+	const json_t *user = json_object_get(c->request, "user");
+	const char *name = NULL, *text = NULL;
+	size_t len = 0, user_len = 0, limit;
 
 	if (!limit_of(c, CLIENTS_LIMIT, &limit))
 		return;
@@ -138,7 +139,16 @@ run_clients(struct ctl_client *c)
 		if (name == NULL)
 			return;
 	}
+	if (user != NULL) {
+		text = command_text(c, "user", &user_len);
+		if (text == NULL)
+			return;
+	}
 	list_begin(c, REPORT_CLIENTS, name, len, limit);
+	if (text != NULL && c->waits == CTL_WAITS_LIST) {
+		memcpy(c->list.user, text, user_len);
+		c->list.user_len = user_len;
+	}
 }
 
 static void

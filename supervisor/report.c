@@ -304,14 +304,41 @@ channel_list(const struct found *f)
 	return list;
 }
 
+/* Whose connection it is, within the arena: the worker may be replacing it. Returns
+ * NULL when nobody is known. */
+static const char *
+user_of(const struct found *f, size_t *ret_len)
+{
+	const struct identity *identity =
+	    table_arena_peek(f->look->table, f->slot.identity, sizeof(*identity));
+
+	*ret_len = identity == NULL ? 0 : identity->subject_len;
+	if (*ret_len == 0 || table_arena_peek(f->look->table, f->slot.identity,
+				 offsetof(struct identity, text) + *ret_len) == NULL)
+		return NULL;
+	return identity->text;
+}
+
+static json_t *
+user_json(const struct found *f)
+{
+	size_t len;
+	const char *user = user_of(f, &len);
+
+	/* json_stringn() copies, and refuses what is no UTF-8. */
+	return user == NULL ? NULL : json_stringn(user, len);
+}
+
 static json_t *
 client_object(const struct supervisor *s, const struct found *f, bool names)
 {
 	char id[20];
 
 	(void)snprintf(id, sizeof(id), "%016" PRIx64, f->slot.client);
-	return json_pack("{s:s, s:i, s:o, s:s, s:b, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:i, s:o, s:o*, s:b, s:s, s:b, s:s, s:o, s:o, s:o, s:o,"
+			 " s:o, s:o}",
 	    "client", id, "worker", (int)f->worker, "address", address_text(&f->slot),
+	    "user", user_json(f), "tls", (int)((f->slot.flags & SLOT_TLS) != 0),
 	    "protocol", proto_name(&f->slot), "deflate",
 	    (int)dialect_is_deflated(f->slot.dialect), "state",
 	    slot_state_name(f->slot.state), "opened", integer(f->slot.opened_s),
@@ -439,6 +466,15 @@ next_worker(struct report_list *l)
 	l->found = false;
 }
 
+static bool
+is_user(const struct found *f, const char *user, size_t len)
+{
+	size_t its_len;
+	const char *its = user_of(f, &its_len);
+
+	return its != NULL && its_len == len && memcmp(its, user, len) == 0;
+}
+
 /* Whether the next slot of this list's worker is to be shown; it is looked at. */
 static bool
 client_here(struct report_list *l, struct found *f)
@@ -452,7 +488,8 @@ client_here(struct report_list *l, struct found *f)
 		next_worker(l);
 		return false;
 	}
-	return !l->named || subscribed(f, l->only);
+	return (!l->named || subscribed(f, l->only)) &&
+	       (l->user_len == 0 || is_user(f, l->user, l->user_len));
 }
 
 static void

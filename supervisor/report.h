@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "shm/directory.h"
+#include "shm/revoked.h"
 
 struct supervisor;
 
@@ -39,6 +40,8 @@ struct report_list {
 	char
 	    name[CHANNEL_NAME_MAX + 1]; /* CLIENTS: of this channel. CHANNELS: a glob */
 	size_t name_len;
+	char user[REVOKED_TEXT_MAX]; /* CLIENTS: of this user; user_len 0: of any */
+	size_t user_len;
 	unsigned worker; /* being looked through */
 	uint32_t at;     /* the next of its slots, or channels */
 	bool found;      /* `only` is its index of the channel */
@@ -48,7 +51,8 @@ struct report_list {
 };
 
 /* name: NULL, or of at most CHANNEL_NAME_MAX bytes; copied. limit 0: REPORT_MAX.
- * Returns 0 or -ENOMEM; then report_list_done(). */
+ * Returns 0 or -ENOMEM; then report_list_done(). Who wants one user's clients alone
+ * puts the user there before the first slice. */
 int report_list_begin(const struct supervisor *s, enum report_kind kind,
     const char *name, size_t len, size_t limit, struct report_list *ret_list)
     __attribute__((warn_unused_result));

@@ -49,9 +49,10 @@ static const struct command {
 	"BEAT       time since the worker's last sign of life\n"
 	"SANDBOX    the kernel lets it do no more than it needs (server.sandbox)\n"
 	"Columns that do not fit the screen are left out; --json has all.\n"},
-    {"clients", command_clients, 0, 0, OPTION_CHANNEL | OPTION_LIMIT,
-	"[-c CHANNEL] [-n N]", "the connections",
+    {"clients", command_clients, 0, 0, OPTION_CHANNEL | OPTION_USER | OPTION_LIMIT,
+	"[-c CHANNEL] [-u USER] [-n N]", "the connections",
 	"  -c, --channel CHANNEL  only those subscribed to this channel\n"
+	"  -u, --user USER        only those of this user (claim sub)\n"
 	"  -n, --limit N          not more than N (default 100; 0: all)\n"
 	"LAG is how many messages a client has still to be sent.\n"},
     {"client", command_client, 1, 1, 0, "ID", "one connection, with its channels",

@@ -1,5 +1,6 @@
 """Kick and revoke: who is to go goes, nobody else does, and whoever is revoked stays out."""
 
+import json
 import os
 import signal
 import sys
@@ -117,6 +118,34 @@ class Tokens(Case):
             headers = {"Authorization": "Bearer " + self.key.token(**claims)} if sub else {}
             crowd[sub, jti] = await V1.open(d, "news", extra_headers=headers)
         return crowd
+
+    def test_clients_are_listed_by_user(self):
+        """Who is to be kicked can be looked at first."""
+        d = self.daemon(self.auth)
+
+        async def go():
+            crowd = await self.crowd(d)
+            ids = {name: c.hello["client"] for name, c in crowd.items()}
+
+            def listed(*args):
+                answer = json.loads(d.wsctl("clients", "--json", *args).stdout)
+                self.assertEqual(answer["total"], len(answer["clients"]))
+                return {c["client"]: c.get("user") for c in answer["clients"]}
+
+            self.assertEqual(listed(), {i: sub for (sub, _), i in ids.items()})
+            bobs = {i: "bob" for (sub, _), i in ids.items() if sub == "bob"}
+            self.assertEqual(listed("--user", "bob"), bobs)
+            self.assertEqual(listed("-u", "bob", "-c", "news"), bobs)
+            self.assertEqual(listed("-u", "bob", "-c", "other"), {})
+            self.assertEqual(listed("--user", "bo"), {})
+            self.assertRegex(d.wsctl("client", min(bobs)).stdout, r"user +bob\n")
+            for wrong in ("", 7, "x" * 201):
+                with self.assertRaises(CtlError):
+                    d.ctl("clients", user=wrong)
+            for c in crowd.values():
+                await c.close()
+
+        run(go())
 
     async def check_gone(self, crowd, code, *names):
         """Exactly these are closed."""

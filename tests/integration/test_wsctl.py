@@ -288,6 +288,7 @@ class Answers(FakeCase):
                 (["clients", "--channel", "a", "--limit", "5"],
                  {"cmd": "clients", "channel": "a", "limit": 5}),
                 (["clients"], {"cmd": "clients", "limit": 100}),
+                (["clients", "-u", "x"], {"cmd": "clients", "user": "x", "limit": 100}),
                 (["client", "7f"], {"cmd": "client", "client": "7f"}),
                 (["channels"], {"cmd": "channels"}),
                 (["channels", "a*"], {"cmd": "channels", "glob": "a*"}),
