@@ -292,11 +292,20 @@ pause_accepting(struct worker *w)
 	ev_timer_start(w->loop, &a->pause);
 }
 
+/* No open() in the sandbox. */
+static void
+keep_reserve(struct acceptor *a)
+{
+	if (a->reserve < 0)
+		a->reserve = eventfd(0, EFD_CLOEXEC);
+}
+
 static void
 on_pause_over(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct worker *w = ev_userdata(loop);
 
+	keep_reserve(w->acceptor); /* there was none left, then */
 	if (w->acceptor->accepting)
 		acceptor_run(w, true);
 }
@@ -313,12 +322,13 @@ on_accept_failed(struct worker *w, const struct listener *l, int err)
 		int one;
 
 		(void)close(a->reserve);
+		a->reserve = -1;
 		one = accept4(l->io.fd, NULL, NULL, SOCK_NONBLOCK);
 		if (one >= 0) {
 			page_add(w->page, PAGE_accepted, 1);
 			turn_away(w, one, l->index, REFUSAL_DESCRIPTORS);
 		}
-		a->reserve = eventfd(0, EFD_CLOEXEC); /* no open() in the sandbox */
+		keep_reserve(a);
 	}
 	pause_accepting(w);
 	if (log_allowed(&a->limit_log, (uint64_t)w->tick * TICK_MS, &missed))
@@ -436,7 +446,8 @@ acceptor_new(struct worker *w, struct acceptor **ret)
 	if (a == NULL)
 		return -ENOMEM;
 	a->max = max_connections(w, w->nworkers);
-	a->reserve = eventfd(0, EFD_CLOEXEC);
+	a->reserve = -1;
+	keep_reserve(a);
 	ev_timer_init(&a->pause, on_pause_over, ACCEPT_PAUSE, 0.);
 	*ret = a;
 	return 0;

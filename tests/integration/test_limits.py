@@ -367,6 +367,25 @@ class Limits(Case):
         answered = [s.recv(12) for s in late]
         self.assertTrue(all(a in (b"HTTP/1.1 101", b"HTTP/1.1 503") for a in answered))
 
+    def test_limit_descriptors_reserve_lost_is_made_again(self):
+        """A worker that could not even take its reserve back has one again later."""
+        d = self.daemon(workers=1)
+        w = d.workers()[0]
+
+        def descriptors():
+            return len(os.listdir("/proc/%d/fd" % w["keeper_pid"]))
+
+        self.hold(d, 1)
+        before = descriptors()
+        was = resource.prlimit(w["pid"], resource.RLIMIT_NOFILE)
+        resource.prlimit(w["pid"], resource.RLIMIT_NOFILE, (3, was[1]))
+        with socket.create_connection(("127.0.0.1", d.port), DEADLINE) as s:
+            s.sendall((REQUEST % "").encode())
+            wait_until("the reserve is gone", lambda: descriptors() == before - 1)
+            resource.prlimit(w["pid"], resource.RLIMIT_NOFILE, was)
+            self.assertEqual(s.recv(12), b"HTTP/1.1 101")
+            self.assertEqual(descriptors(), before + 1)
+
 
 if __name__ == "__main__":
     unittest.main()
