@@ -12,7 +12,7 @@
 #include "supervisor/supervisor.h"
 
 #define CHANNEL "!revoke"
-#define KEY "!revoked"
+#define KEY PEERS_KEY "revoked"
 
 uint64_t
 expel_now_ms(void)

@@ -3,7 +3,7 @@
  * user or token that is revoked, of all hosts and for a time.
  *
  * Other hosts hear of a revocation on the Redis channel PREFIX!revoke, and whoever
- * comes later finds it in the sorted set PREFIX!revoked (peers.h). A backend may
+ * comes later finds it in the sorted set PREFIX{!}revoked (peers.h). A backend may
  * publish there as well:
  *
  *   {"user":"alice","for":3600}  or  {"jti":"…","for":3600}     seconds; default 3600

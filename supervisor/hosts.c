@@ -7,18 +7,15 @@
 
 #include "proto/presence.h"
 #include "supervisor/hosts.h"
+#include "supervisor/hosts_tell.h"
 #include "supervisor/peers.h"
 #include "supervisor/presence.h"
 #include "supervisor/supervisor.h"
 
-#define CHANNEL "!presence"
-#define KEY_MAX (sizeof(CHANNEL ":") + PEERS_NODE_LEN)
-#define BATCH 64          /* members of one message */
-#define UNTOLD_MAX 100000 /* changes that wait for the link */
-#define BEATS 3           /* in an expiry */
-#define SCAN_COUNT "500"
-#define SCAN_PAGES 100000 /* no hash that we would take has more */
-#define STALL_MS 1000     /* a tick that comes so late */
+#define BEATS 3        /* in an expiry */
+#define STALL_MS 1000  /* a tick that comes so late */
+#define NO_EXPIRY (-1) /* as PTTL says */
+#define NO_KEY (-2)
 
 /* Another host. */
 struct host {
@@ -36,15 +33,10 @@ struct hosts {
 	struct host *host[HOSTS_MAX];
 	unsigned nhosts;
 	uint64_t last_number;
-	struct fifo untold; /* fields, malloc'd */
-	bool rebuild;       /* all of ours is told anew */
-	bool stale;         /* the hash may have what nobody remembers */
-	bool stopping;
-	uint64_t beat_ms, ticked_ms;
+	struct hosts_tell tell;
+	uint64_t ticked_ms;
 	struct log_limit limit;
 };
-
-/* ---- what we have, told ---- */
 
 static struct peers *
 peers_of(const struct hosts *h)
@@ -56,245 +48,6 @@ static uint32_t
 expiry_ms(const struct hosts *h)
 {
 	return h->p->s->settings->presence_expiry_ms;
-}
-
-static void
-forget_untold(struct hosts *h)
-{
-	char *field;
-
-	while (fifo_pop(&h->untold, &field))
-		free(field);
-}
-
-static void
-lose(struct hosts *h)
-{
-	forget_untold(h);
-	h->rebuild = h->stale = true;
-}
-
-void
-hosts_changed(struct hosts *h, struct slice channel, uint64_t client)
-{
-	char field[PRESENCE_FIELD_MAX], *copy;
-	bool full;
-
-	if (h == NULL || h->stopping)
-		return;
-	full = h->untold.len >= UNTOLD_MAX && !peers_up(peers_of(h));
-	copy = strndup(field, presence_field(channel, client, field));
-	if (copy == NULL || full || fifo_push(&h->untold, &copy) < 0) {
-		free(copy);
-		lose(h);
-	}
-}
-
-static size_t
-own_key(const struct hosts *h, char *key)
-{
-	return (size_t)snprintf(key, KEY_MAX, CHANNEL ":%s", peers_node(peers_of(h)));
-}
-
-/* What all our workers have. */
-static uint64_t
-own_count(const struct hosts *h)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < h->p->s->nworkers; i++)
-		n += h->p->workers[i].n;
-	return n;
-}
-
-static void
-own_sum(const struct hosts *h, json_t *o)
-{
-	char text[20];
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < h->p->s->nworkers; i++)
-		sum ^= h->p->workers[i].sum;
-	(void)snprintf(text, sizeof(text), "%016" PRIx64, sum);
-	(void)json_object_set_new(o, "n", json_integer((json_int_t)own_count(h)));
-	(void)json_object_set_new(o, "sum", json_string(text));
-}
-
-static void
-publish(struct hosts *h, json_t *o)
-{
-	char *text;
-
-	(void)json_object_set_new(o, "node", json_string(peers_node(peers_of(h))));
-	if (h->untold.len > 0 || h->rebuild)
-		(void)json_object_set_new(o, "busy", json_true());
-	own_sum(h, o);
-	text = json_dumps(o, JSON_COMPACT);
-	if (text == NULL || peers_tell(peers_of(h), CHANNEL, text, strlen(text)) < 0)
-		lose(h);
-	free(text);
-	json_decref(o);
-}
-
-/* One command for all fields of a batch: HSET's have values. */
-struct batch {
-	const char *argv[2 + 2 * BATCH];
-	size_t lens[2 + 2 * BATCH];
-	int argc;
-};
-
-static void
-batch_begin(struct batch *b, const char *command, const char *key, size_t key_len)
-{
-	b->argv[0] = command;
-	b->lens[0] = strlen(command);
-	b->argv[1] = key;
-	b->lens[1] = key_len;
-	b->argc = 2;
-}
-
-static void
-batch_put(struct batch *b, const char *text)
-{
-	b->argv[b->argc] = text;
-	b->lens[b->argc++] = strlen(text);
-}
-
-static void
-batch_send(struct hosts *h, const struct batch *b)
-{
-	if (b->argc > 2 &&
-	    peers_command(peers_of(h), b->argc, b->argv, b->lens, NULL, NULL, 0) < 0)
-		lose(h);
-}
-
-/* A member as it is by now, or NULL. */
-static json_t *
-value_of(const struct hosts *h, const char *field)
-{
-	struct presence_member pm;
-	const struct member *m = NULL;
-
-	if (presence_parse_field(
-		(struct slice){field, strlen(field)}, &pm.channel, &pm.client) == 0)
-		m = members_find_local(&h->p->members, pm.channel, pm.client);
-	if (m == NULL)
-		return NULL;
-	pm.shown = m->shown;
-	pm.away = m->away_until_ms != 0;
-	pm.user = member_user(m);
-	pm.info = member_info(m);
-	return presence_value(&pm);
-}
-
-static void
-tell_batch(struct hosts *h)
-{
-	json_t *o = json_object(), *set = json_object(), *del = json_array();
-	char key[KEY_MAX], *field[BATCH], *text[BATCH];
-	size_t key_len = own_key(h, key);
-	struct batch hset, hdel;
-	int n;
-
-	batch_begin(&hset, "HSET", key, key_len);
-	batch_begin(&hdel, "HDEL", key, key_len);
-	for (n = 0; n < BATCH && fifo_pop(&h->untold, &field[n]); n++) {
-		json_t *value = value_of(h, field[n]);
-
-		text[n] = value == NULL ? NULL : json_dumps(value, JSON_COMPACT);
-		if (text[n] != NULL) {
-			batch_put(&hset, field[n]);
-			batch_put(&hset, text[n]);
-			(void)json_object_set_new(set, field[n], value);
-		} else {
-			batch_put(&hdel, field[n]);
-			(void)json_array_append_new(del, json_string(field[n]));
-			json_decref(value);
-		}
-	}
-	batch_send(h, &hset);
-	batch_send(h, &hdel);
-	while (n-- > 0) {
-		free(field[n]);
-		free(text[n]);
-	}
-	(void)json_object_set_new(o, "set", set);
-	(void)json_object_set_new(o, "del", del);
-	publish(h, o);
-}
-
-/* ---- signs of life ---- */
-
-static void
-on_renewed(void *owner, uint64_t tag, const redisReply *r)
-{
-	struct hosts *h = owner;
-
-	/* Our hash is gone: Redis lost it, or we were silent for too long. */
-	if (r != NULL && r->type == REDIS_REPLY_INTEGER && r->integer == 0 && tag > 0)
-		h->rebuild = true;
-}
-
-static void
-renew(struct hosts *h)
-{
-	char key[KEY_MAX], ms[16];
-	const char *argv[3] = {"PEXPIRE", key, ms};
-	size_t lens[3] = {7, own_key(h, key)};
-
-	lens[2] = (size_t)snprintf(ms, sizeof(ms), "%u", expiry_ms(h));
-	if (peers_command(peers_of(h), 3, argv, lens, on_renewed, h, own_count(h)) < 0)
-		h->rebuild = true;
-	h->beat_ms = supervisor_now_ms();
-}
-
-static void
-beat(struct hosts *h, const char *why)
-{
-	json_t *o = json_object();
-
-	if (why != NULL)
-		(void)json_object_set_new(o, why, json_true());
-	publish(h, o);
-}
-
-/* Tell all of ours anew. What is there already stays meanwhile, so that nobody who
- * reads it takes a member for gone. */
-static void
-rebuild(struct hosts *h)
-{
-	char key[KEY_MAX];
-	const char *argv[2] = {"DEL", key};
-	size_t lens[2] = {3, own_key(h, key)};
-	const struct member *m;
-
-	if (h->stale && peers_command(peers_of(h), 2, argv, lens, NULL, NULL, 0) < 0)
-		return;
-	h->rebuild = h->stale = false;
-	for (unsigned i = 0; i < h->p->s->nworkers && !h->rebuild; i++) {
-		const struct member_source *src = &h->p->workers[i];
-
-		TAILQ_FOREACH(m, &src->named, of_source)
-		hosts_changed(h, member_channel(m), m->client);
-		TAILQ_FOREACH(m, &src->before, of_source)
-		hosts_changed(h, member_channel(m), m->client);
-	}
-}
-
-void
-hosts_flush(struct hosts *h)
-{
-	bool told = false;
-
-	if (h == NULL || h->stopping || !peers_up(peers_of(h)))
-		return;
-	if (h->rebuild)
-		rebuild(h);
-	for (; h->untold.len > 0 && !h->rebuild && !peers_busy(peers_of(h));
-	     told = true)
-		tell_batch(h);
-	if (told) /* the hash may be a new one */
-		renew(h);
 }
 
 /* ---- what others have ---- */
@@ -343,7 +96,7 @@ bad(struct hosts *h, const char *text, size_t len)
 	unsigned long missed;
 
 	if (log_allowed(&h->limit, supervisor_now_ms(), &missed))
-		log_warning(0, "no host of ours says on " CHANNEL ": %s",
+		log_warning(0, "no host of ours says on " HOSTS_CHANNEL ": %s",
 		    log_quote(text, len, quoted, sizeof(quoted)));
 }
 
@@ -404,33 +157,28 @@ on_page(void *owner, uint64_t tag, const redisReply *r)
 {
 	struct hosts *h = owner;
 	struct host *host = host_numbered(h, tag);
-	const redisReply *cursor;
+	const redisReply *page;
+	const char *cursor;
 
 	if (host == NULL)
 		return;
 	host->scanning = false; /* what is amiss shows with the next beat */
-	if (r == NULL || r->type != REDIS_REPLY_ARRAY || r->elements != 2 ||
-	    r->element[0]->str == NULL || r->element[1]->type != REDIS_REPLY_ARRAY)
+	page = hosts_scanned(r, &cursor);
+	if (page == NULL)
 		return;
 	h->p->members.grace_ms = h->p->s->settings->presence_grace_ms;
-	take_page(h, host, r->element[1]);
-	cursor = r->element[0];
-	if (strcmp(cursor->str, "0") == 0 || ++host->pages > SCAN_PAGES)
+	take_page(h, host, page);
+	if (strcmp(cursor, "0") == 0 || ++host->pages > HOSTS_PAGES_MAX)
 		members_named_all(&h->p->members, &host->members, supervisor_now_ms());
 	else
-		scan(h, host, cursor->str);
+		scan(h, host, cursor);
 }
 
 static void
 scan(struct hosts *h, struct host *host, const char *cursor)
 {
-	char key[KEY_MAX];
-	const char *argv[5] = {"HSCAN", key, cursor, "COUNT", SCAN_COUNT};
-	size_t lens[5] = {5, 0, strlen(cursor), 5, strlen(SCAN_COUNT)};
-
-	lens[1] = (size_t)snprintf(key, sizeof(key), CHANNEL ":%s", host->node);
 	host->scanning =
-	    peers_command(peers_of(h), 5, argv, lens, on_page, h, host->number) == 0;
+	    hosts_scan(peers_of(h), host->node, cursor, on_page, h, host->number) == 0;
 }
 
 static void
@@ -442,6 +190,92 @@ scan_begin(struct hosts *h, struct host *host)
 	members_name_all(&host->members);
 	scan(h, host, "0");
 }
+
+/* ---- those that were here before us ---- */
+
+static void
+forget_node(struct hosts *h, const char *node)
+{
+	const char *argv[3] = {"SREM", HOSTS_SET, node};
+	size_t lens[3] = {4, strlen(HOSTS_SET), strlen(node)};
+
+	/* Whoever lives adds itself again. */
+	(void)!peers_command(peers_of(h), 3, argv, lens, NULL, NULL, 0);
+}
+
+/* How long the hash of a host lives: so long ago did it give its last sign of life. */
+static void
+on_ttl(void *owner, uint64_t number, const redisReply *r)
+{
+	struct hosts *h = owner;
+	char node[PEERS_NODE_LEN + 1];
+	uint64_t expiry = expiry_ms(h), left;
+	struct host *host;
+
+	if (r == NULL || r->type != REDIS_REPLY_INTEGER)
+		return;
+	(void)snprintf(node, sizeof(node), "%016" PRIx64, number);
+	if (r->integer == NO_KEY) {
+		forget_node(h, node);
+		return;
+	}
+	if (host_find(h, node) != NULL)
+		return; /* we have heard it by now */
+	host = host_take(h, node);
+	if (host == NULL) {
+		bad(h, node, strlen(node));
+		return;
+	}
+	/* It has no end if the host died before it could give it one. */
+	left = r->integer == NO_EXPIRY ? expiry : (uint64_t)r->integer;
+	if (r->integer == NO_EXPIRY)
+		hosts_tell_expire(&h->tell, node);
+	host->heard_ms = supervisor_now_ms() - (left < expiry ? expiry - left : 0);
+	scan_begin(h, host);
+}
+
+static void
+ask_ttl(struct hosts *h, const char *node, uint64_t number)
+{
+	char key[HOSTS_KEY_MAX];
+	const char *argv[2] = {"PTTL", key};
+	size_t lens[2] = {4, hosts_key(node, key)};
+
+	(void)!peers_command(peers_of(h), 2, argv, lens, on_ttl, h, number);
+}
+
+static void
+on_set(void *owner, uint64_t tag, const redisReply *r)
+{
+	struct hosts *h = owner;
+
+	if (r == NULL || r->type != REDIS_REPLY_ARRAY)
+		return;
+	for (size_t i = 0; i < r->elements && i < HOSTS_MAX; i++) {
+		const redisReply *node = r->element[i];
+		uint64_t number;
+
+		if (node->str == NULL ||
+		    !presence_parse_id((struct slice){node->str, node->len}, &number))
+			bad(h, node->str, node->len);
+		else if (strcmp(node->str, peers_node(peers_of(h))) != 0 &&
+			 host_find(h, node->str) == NULL)
+			ask_ttl(h, node->str, number);
+	}
+}
+
+/* Those that live answer our hello; those that died a moment ago do not, and are shown
+ * until their expiry, as everywhere else. */
+static void
+ask_set(struct hosts *h)
+{
+	const char *argv[2] = {"SMEMBERS", HOSTS_SET};
+	size_t lens[2] = {8, strlen(HOSTS_SET)};
+
+	(void)!peers_command(peers_of(h), 2, argv, lens, on_set, h, 0);
+}
+
+/* ---- what they say ---- */
 
 /* Whether we count as the host does. */
 static bool
@@ -497,9 +331,9 @@ hear_host(struct hosts *h, const char *node, json_t *told)
 		   !counts_as(host, told)) {
 		scan_begin(h, host);
 	}
-	if (json_is_true(json_object_get(told, "hello")) && !h->stopping &&
+	if (json_is_true(json_object_get(told, "hello")) && !h->tell.stopping &&
 	    peers_up(peers_of(h)))
-		beat(h, NULL);
+		hosts_tell_beat(&h->tell, NULL);
 }
 
 void
@@ -525,32 +359,40 @@ hosts_hear(struct hosts *h, const char *text, size_t len)
 void
 hosts_up(struct hosts *h)
 {
-	if (h == NULL || h->stopping)
+	if (h == NULL || h->tell.stopping)
 		return;
-	h->rebuild = true;
-	hosts_flush(h);
+	h->tell.rebuild = true;
+	hosts_tell_flush(&h->tell);
 	/* What they said meanwhile we have not heard: how they count now shows it. */
 	for (unsigned i = 0; i < h->nhosts; i++) {
 		h->host[i]->heard_ms = supervisor_now_ms();
 		h->host[i]->scanning = false;
 	}
-	beat(h, "hello");
+	ask_set(h);
+	hosts_tell_beat(&h->tell, "hello");
+	h->ticked_ms = supervisor_now_ms();
 	presence_watch(h->p);
+}
+
+void
+hosts_changed(struct hosts *h, struct slice channel, uint64_t client)
+{
+	if (h != NULL)
+		hosts_tell_changed(&h->tell, channel, client);
+}
+
+void
+hosts_flush(struct hosts *h)
+{
+	if (h != NULL)
+		hosts_tell_flush(&h->tell);
 }
 
 void
 hosts_bye(struct hosts *h)
 {
-	char key[KEY_MAX];
-	const char *argv[2] = {"DEL", key};
-	size_t lens[2] = {3};
-
-	if (h == NULL || h->stopping || !peers_up(peers_of(h)))
-		return;
-	lens[1] = own_key(h, key);
-	beat(h, "bye");
-	h->stopping = true;
-	(void)!peers_command(peers_of(h), 2, argv, lens, NULL, NULL, 0);
+	if (h != NULL)
+		hosts_tell_bye(&h->tell);
 }
 
 static void
@@ -576,7 +418,7 @@ hosts_tick(struct hosts *h)
 {
 	uint64_t now_ms = supervisor_now_ms(), late_ms;
 
-	if (h == NULL || h->stopping)
+	if (h == NULL || h->tell.stopping)
 		return false;
 	late_ms = now_ms - h->ticked_ms;
 	h->ticked_ms = now_ms;
@@ -585,10 +427,8 @@ hosts_tick(struct hosts *h)
 	/* We stood still, and what they said meanwhile waits to be read. */
 	for (unsigned i = 0; late_ms > STALL_MS && i < h->nhosts; i++)
 		h->host[i]->heard_ms = now_ms;
-	if (now_ms - h->beat_ms >= expiry_ms(h) / BEATS) {
-		renew(h);
-		beat(h, NULL);
-	}
+	if (now_ms - h->tell.beat_ms >= expiry_ms(h) / BEATS)
+		hosts_tell_live(&h->tell);
 	drop_silent(h, now_ms);
 	return true;
 }
@@ -601,7 +441,7 @@ hosts_new(struct presence *p, struct hosts **ret)
 	if (h == NULL)
 		return -ENOMEM;
 	h->p = p;
-	h->untold.item = sizeof(char *);
+	hosts_tell_init(&h->tell, p);
 	*ret = h;
 	return 0;
 }
@@ -613,7 +453,6 @@ hosts_free(struct hosts *h)
 		return;
 	while (h->nhosts > 0)
 		host_drop(h, h->nhosts - 1);
-	forget_untold(h);
-	fifo_clear(&h->untold);
+	hosts_tell_done(&h->tell);
 	free(h);
 }

@@ -2,15 +2,17 @@
  * hosts.h - presence on several hosts that share a Redis (peers.h).
  *
  * Each host keeps all members of all, and answers from that. It has one hash in Redis,
- * PREFIX!presence:NODE, with a field for each of its members (proto/presence.h), and
- * publishes what changes in it on PREFIX!presence, batch by batch:
+ * PREFIX{!}presence:NODE, with a field for each of its members (proto/presence.h), and
+ * publishes what changes in it on PREFIX!presence, batch by batch (hosts_tell.h):
  *
  *   {"node":"NODE","n":N,"sum":"…","set":{FIELD:VALUE,…},"del":[FIELD,…]}
  *
  * "n" and "sum" say what it has with that. Three times in presence.expiry it says so
  * also when nothing changed, and renews the hash's expiry with one command. Whoever
  * counts otherwise, since it lost a message or came later, reads the hash. A host that
- * is silent for presence.expiry is gone, with its members.
+ * is silent for presence.expiry is gone, with its members. The set PREFIX{!}hosts has
+ * the nodes of all: a host that starts reads what those have that cannot answer any
+ * more, and how long it holds.
  *
  *   "busy":true    there is more: do not count yet
  *   "hello":true   the host has come: the others say what they have

@@ -158,6 +158,10 @@ on_cmd_reply(void *owner, const redisReply *r)
 		refused(p, "a command", r);
 	if (one.on_reply != NULL)
 		one.on_reply(one.owner, one.tag, r);
+	if (r->type == REDIS_REPLY_ERROR && redis_is_elsewhere(r)) {
+		redis_target_ask(p->target);
+		redis_link_lose(p->cmd, "it is not the server of our keys any more");
+	}
 	return true;
 }
 
@@ -180,18 +184,14 @@ peers_command(struct peers *p, int argc, const char *const *argv, const size_t *
 	if (p == NULL || !redis_link_up(p->cmd))
 		return -ENOTCONN;
 	if (redis_link_queued(p->cmd) >= QUEUE_MAX || p->pending.len >= PENDING_MAX ||
-	    argc > ARGS_MAX)
+	    argc > ARGS_MAX || p->prefix_len + argvlen[1] > sizeof(key))
 		return -ENOBUFS;
 	memcpy(args, argv, (size_t)argc * sizeof(*args));
 	memcpy(lens, argvlen, (size_t)argc * sizeof(*lens));
-	if (argc > 1 && argvlen[1] > 0 && argv[1][0] == '!') {
-		if (p->prefix_len + argvlen[1] > sizeof(key))
-			return -ENOBUFS;
-		memcpy(key, p->prefix, p->prefix_len);
-		memcpy(key + p->prefix_len, argv[1], argvlen[1]);
-		args[1] = key;
-		lens[1] += p->prefix_len;
-	}
+	memcpy(key, p->prefix, p->prefix_len);
+	memcpy(key + p->prefix_len, argv[1], argvlen[1]);
+	args[1] = key;
+	lens[1] += p->prefix_len;
 	if (fifo_push(&p->pending, &one) < 0)
 		return -ENOMEM;
 	if (redis_link_command(p->cmd, argc, args, lens) < 0) {
@@ -245,8 +245,12 @@ links_new(struct peers *p, struct ev_loop *loop, uint32_t probe_ms)
 	    .on_reply = on_cmd_reply,
 	    .owner = p,
 	};
+	char key[NAME_MAX_LEN];
+	int len = snprintf(key, sizeof(key), "%s" PEERS_KEY, p->prefix);
 	int r = redis_link_new(&sub, &p->sub);
 
+	cmd.wish = (struct redis_wish){
+	    .kind = WISH_SLOT, .slot = redis_slot(key, (size_t)len)};
 	return r < 0 ? r : redis_link_new(&cmd, &p->cmd);
 }
 

@@ -2,8 +2,13 @@
  * peers.h - what the hosts that share a Redis tell each other beside the messages: on
  * channels of their own, and in keys that outlive a host.
  *
- *   PREFIX!revoke     who is not to come in any more (expel.c)
- *   PREFIX!presence   who came and went (presence.c)
+ *   PREFIX!revoke        who is not to come in any more (expel.c)
+ *   PREFIX!presence      who came and went (hosts.c)
+ *   PREFIX{!}revoked     a sorted set: those who are not, until when
+ *   PREFIX{!}hosts       a set: the nodes that have members
+ *   PREFIX{!}presence:…  a hash for each node: its members
+ *
+ * All keys lie in one slot of a cluster, and so at one of its nodes.
  *
  * Over two links of its own, since it is needed with every source, and a listing of
  * many members must not stand before what clients publish. Names that begin with '!'
@@ -22,6 +27,7 @@
 #include "proto/slice.h"
 
 #define PEERS_NODE_LEN 16
+#define PEERS_KEY "{!}" /* each key begins so, behind the prefix */
 
 struct peers;
 
@@ -47,8 +53,7 @@ const char *peers_node(const struct peers *p);
 typedef void peers_reply(void *owner, uint64_t tag, const redisReply *reply);
 
 /*
- * Queue a command. A first argument that begins with '!' behind the command's name is
- * given the prefix.
+ * Queue a command. Its first argument, a key or channel, is given the prefix.
  *
  * on_reply  may be NULL: an error is logged.
  *

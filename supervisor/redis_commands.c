@@ -117,19 +117,12 @@ redis_commands_put(struct redis_commands *c, int argc, const char *const *argv,
 	return r;
 }
 
-/* -ENOTCONN: this server is not, or not now, the one that takes it. */
 static int
 error_of(const redisReply *r)
 {
-	static const char *const elsewhere[] = {"READONLY", "MOVED", "ASK", "TRYAGAIN",
-	    "CLUSTERDOWN", "MASTERDOWN", "LOADING"};
-	size_t len = strcspn(r->str, " ");
-
-	for (size_t i = 0; i < sizeof(elsewhere) / sizeof(elsewhere[0]); i++)
-		if (strlen(elsewhere[i]) == len &&
-		    memcmp(r->str, elsewhere[i], len) == 0)
-			return -ENOTCONN;
-	return len == 6 && memcmp(r->str, "NOPERM", 6) == 0 ? -EACCES : -EIO;
+	if (redis_is_elsewhere(r))
+		return -ENOTCONN;
+	return strncmp(r->str, "NOPERM ", 7) == 0 ? -EACCES : -EIO;
 }
 
 static bool

@@ -119,3 +119,16 @@ redis_cluster_is(const struct redis_cluster *a, const struct redis_cluster *b)
 			return false;
 	return true;
 }
+
+bool
+redis_is_elsewhere(const redisReply *error)
+{
+	static const char *const words[] = {"READONLY", "MOVED", "ASK", "TRYAGAIN",
+	    "CLUSTERDOWN", "MASTERDOWN", "LOADING"};
+	size_t len = strcspn(error->str, " ");
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strlen(words[i]) == len && memcmp(error->str, words[i], len) == 0)
+			return true;
+	return false;
+}

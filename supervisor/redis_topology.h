@@ -34,6 +34,9 @@ struct redis_cluster {
 bool redis_cluster_parse(const redisReply *reply, const struct redis_address *asked,
     struct redis_cluster *ret_cluster);
 
+/* Whether an error says that this server is not, or not now, the one for it. */
+bool redis_is_elsewhere(const redisReply *error);
+
 /* Whether both say the same. */
 bool redis_cluster_is(const struct redis_cluster *a, const struct redis_cluster *b);
 bool redis_address_is(const struct redis_address *a, const struct redis_address *b);

@@ -21,8 +21,8 @@ class ClusterTest(Case):
         cls.addClassCleanup(cls.case.doCleanups)
         cls.cluster = Cluster(cls.case)
 
-    def feed(self, source, **more):
-        d = self.daemon(dict(OPEN, feed=dict(
+    def feed(self, source, rules=OPEN, **more):
+        d = self.daemon(dict(rules, feed=dict(
             more, source=source, redis=self.cluster.url, probe_interval="500ms",
             publish_timeout="500ms")))
         self.up(d)
@@ -167,6 +167,47 @@ class ClusterTest(Case):
 
         run(go())
         self.whole()
+        d.stop()
+
+    def host(self):
+        d = self.feed("pubsub", rules={"channel chat": {"presence": "yes"}})
+        wait_until("peers are there", lambda: d.status()["peers_up"])
+        return d
+
+    def test_cluster_hosts_tell_each_other(self):
+        """Of members and revocations, also those that come later, and after the slot of
+        what they keep has moved."""
+        d = self.host()
+
+        def members(*hosts):
+            return [sorted(m["client"] for m in h.ctl("presence", channel="chat")["clients"])
+                    for h in hosts]
+
+        async def go():
+            clients = [await V1.open(d, "chat") for _ in range(100)]
+            ids = sorted(c.hello["client"] for c in clients)
+            self.assertTrue(d.ctl("revoke", user="ann")["told"])
+            e = self.host()
+            wait_until("it has all", lambda: members(e) == [ids])
+            wait_until("and knows", lambda: e.status()["revocations"] == 1)
+            slot = self.slot("{!}")
+            self.cluster.move(slot, self.cluster.other_master(self.cluster.owner(slot)))
+            self.cluster.wait_ok()
+            for c in clients[:50]:
+                await c.close()
+            ids = sorted(c.hello["client"] for c in clients[50:])
+            wait_until("both have those who are left", lambda: members(d, e) == [ids, ids])
+            wait_until("they found the new node", lambda: d.status()["peers_up"]
+                       and d.ctl("revoke", user="bob")["told"])
+            f = self.host()
+            wait_until("it has all", lambda: members(f) == [ids])
+            wait_until("and knows", lambda: f.status()["revocations"] == 2)
+            for h in (e, f):
+                h.stop()
+            for c in clients[50:]:
+                await c.ws.close()
+
+        run(go())
         d.stop()
 
 

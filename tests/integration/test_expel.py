@@ -253,7 +253,7 @@ class Hosts(Case):
         b.ctl("revoke", user="bob", **{"for": 0})
         redis.cli("PUBLISH", "wscast:!revoke", '{"user":"carol"}')
         self.wait_revocations(3, a, b)
-        self.assertEqual(redis.cli("ZCARD", "wscast:!revoked"), "3")
+        self.assertEqual(redis.cli("ZCARD", "wscast:{!}revoked"), "3")
 
     def test_revoke_survives_serving_processes(self):
         d = self.daemon()

@@ -295,7 +295,7 @@ class Many(Presence):
         """They are another host's, told as it would."""
         redis, (d,) = self.hosts(1)
         node = "00000000000000aa"
-        key = "wscast:!presence:" + node
+        key = "wscast:{!}presence:" + node
         conn = redis.connect()
         for n in range(0, 10000, 500):
             conn.command("HSET", key, *(x for i in range(n, n + 500) for x in
@@ -406,6 +406,48 @@ class TwoHosts(Presence):
 
         run(go())
 
+    def test_presence_host_that_starts_knows_those_of_a_killed_one(self):
+        """Until their expiry, as the others do; also when there are no others."""
+        expiry = 4
+        redis, (d, e) = self.hosts(presence={"grace": "0", "expiry": "%ds" % expiry})
+
+        async def go():
+            a = await V1.open(d, "chat")
+            await self.event(a, "join")
+            all = [await self.user(e, "u%d" % n, "chat") for n in range(5)]
+            for _ in all:
+                await self.event(a, "join")
+            for gone, n in ((e, 6), (d, 1)):
+                key, = wait_until("hashes", lambda: [
+                    k for k in redis.cli("KEYS", "wscast:{!}presence:*").split()
+                    if int(redis.cli("HLEN", k)) == (5 if gone is e else 1)])
+                self.crash(gone)
+                left = int(redis.cli("PTTL", key)) / 1000
+                begun = time.monotonic()
+                f = self.daemon({"feed": {"source": "pubsub"},
+                                 **self.settings(presence={"grace": "0", "expiry": "%ds" % expiry})},
+                                redis=redis)
+                wait_until("it has them", lambda: len(listed(f)) == n)
+                b = await V1.open(f)
+                if gone is e:
+                    self.assertEqual(listed(f), listed(d))
+                    await b.ok(subscribe="chat")
+                    n += 1
+                wait_until("they are gone", lambda: len(listed(f)) < n)
+                took = time.monotonic() - begun
+                print("gone %.2f s after they were to be" % (took - left))
+                self.assertGreater(took, left - 0.1)
+                self.assertLess(took, left + expiry / 3)
+                wait_until("all of them", lambda: len(listed(f)) == (2 if gone is e else 0))
+                if gone is e:
+                    await b.close()
+                    f.stop()
+            for c in [a] + all:
+                await c.ws.close()
+            await b.close()
+
+        run(go())
+
     def test_presence_host_that_comes_later_knows_all(self):
         redis, (d,) = self.hosts(1)
 
@@ -416,7 +458,7 @@ class TwoHosts(Presence):
             # A Redis that lost everything is told anew, and nobody is told anything.
             redis.cli("FLUSHALL")
             wait_until("the hash is back",
-                       lambda: redis.cli("KEYS", "wscast:!presence:*").strip() != "")
+                       lambda: redis.cli("KEYS", "wscast:{!}presence:*").strip() != "")
             self.assertEqual(len(listed(e)), 200)
             # The link is cut: all is right again behind it.
             redis.cli("CLIENT", "KILL", "TYPE", "normal")
@@ -436,12 +478,19 @@ class TwoHosts(Presence):
         async def go():
             all = [await self.user(d, "u%d" % n, "chat") for n in range(20)]
             wait_until("all are in it", lambda: [
-                redis.cli("HLEN", k).strip() for k in redis.cli("KEYS", "wscast:!pres*").split()
+                redis.cli("HLEN", k).strip() for k in redis.cli("KEYS", "wscast:{!}pres*").split()
             ] == ["20"])
-            key = redis.cli("KEYS", "wscast:!pres*").strip()
+            key = redis.cli("KEYS", "wscast:{!}pres*").strip()
             self.assertTrue(0 < int(redis.cli("PTTL", key)) <= EXPIRY * 1000)
             self.crash(d)
+            # What a host leaves that died before it gave its hash an end does not stay.
+            redis.cli("PERSIST", key)
+            e = self.daemon({"feed": {"source": "pubsub"}, **self.settings()}, redis=redis)
+            wait_until("it is seen", lambda: len(listed(e)) == 20)
             wait_until("the hash expires", lambda: redis.cli("EXISTS", key).strip() == "0")
+            wait_until("they are gone", lambda: listed(e) == {})
+            e.stop()
+            wait_until("nothing is left", lambda: redis.cli("KEYS", "*") == "")
 
         run(go())
 
@@ -478,7 +527,7 @@ class TwoHosts(Presence):
                 '"set":{"000000000000000Xchat":["0000000000000001",0,"u",""]}')]
             for text in bad:
                 redis.cli("-x", "PUBLISH", "wscast:!presence", stdin=text.encode())
-            redis.cli("SET", "wscast:!presence:" + node, "no hash")
+            redis.cli("SET", "wscast:{!}presence:" + node, "no hash")
             redis.cli("PUBLISH", "wscast:!presence", '{"node":"%s","n":9,"sum":"x"}' % node)
             redis.cli("PUBLISH", "wscast:!presence", '{"node":"%s","n":1,"sum":"0","busy":true,'
                       '"set":{"0000000000000001chat":["0000000000000001",0,"good","1"]}}' % node)
