@@ -139,10 +139,9 @@ static void
 set_modes(SSL_CTX *ctx, size_t record)
 {
 	(void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-	/* What is retried is a whole record, whose bytes are not looked at again. */
-	(void)SSL_CTX_set_mode(
-	    ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-		     SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+	/* A write is taken whole, in more than one record where the client asked for
+	 * short ones (RFC 6066 §4): nothing of it is ever to be tried again. */
+	(void)SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
 	SSL_CTX_set_read_ahead(ctx, 0);
 	(void)SSL_CTX_set_max_send_fragment(ctx, (long)record);
 	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);

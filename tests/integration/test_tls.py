@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import ssl
@@ -286,6 +287,29 @@ class Data(TlsCase):
 
     def test_a_slow_reader_gets_every_byte_beside_io_uring(self):
         self.lag("auto")
+
+    def test_a_client_that_asked_for_short_records_gets_every_byte(self):
+        d = self.tls_daemon(workers=1)
+        for n, version in enumerate(("-tls1_2", "-tls1_3")):
+            child = subprocess.Popen(
+                ["openssl", "s_client", "-quiet", version, "-maxfraglen", "512",
+                 "-connect", "127.0.0.1:%d" % d.tls_port],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            self.addCleanup(child.communicate)
+            self.addCleanup(child.kill)
+            child.stdin.write((REQUEST % "/ws/news").encode())
+            child.stdin.flush()
+            wait_until("it is open", lambda: d.counter("opened") == n + 1)
+            d.publish("news", "#" * 20000)
+            d.publish("news", "the end")
+            got = b""
+            while b"the end" not in got:
+                self.assertTrue(select.select([child.stdout], [], [], DEADLINE)[0],
+                                "%s: no more after %d bytes" % (version, len(got)))
+                more = os.read(child.stdout.fileno(), 65536)
+                self.assertTrue(more, "%s: closed" % version)
+                got += more
+            self.assertEqual(got.count(b"#"), 20000, version)
 
     def test_ends_are_seen(self):
         d = self.tls_daemon(ECHO)
