@@ -159,3 +159,55 @@ presence_parse(
 	*ret_member = m;
 	return 0;
 }
+
+static bool
+id_of(const json_t *v, uint64_t *ret_id)
+{
+	return json_is_string(v) &&
+	       presence_parse_id(
+		   (struct slice){json_string_value(v), json_string_length(v)}, ret_id);
+}
+
+static bool
+is_true(const json_t *root, const char *name)
+{
+	return json_is_true(json_object_get(root, name));
+}
+
+int
+presence_told_parse(const char *text, size_t len, struct presence_told *ret_told)
+{
+	json_t *root = json_loadb(text, len, 0, NULL);
+	const json_t *node = json_object_get(root, "node");
+	const json_t *n = json_object_get(root, "n");
+	const json_t *set = json_object_get(root, "set");
+	const json_t *del = json_object_get(root, "del");
+	struct presence_told told = {
+	    .root = root,
+	    .node = json_string_value(node),
+	    .n = (uint64_t)json_integer_value(n),
+	    .busy = is_true(root, "busy"),
+	    .hello = is_true(root, "hello"),
+	    .bye = is_true(root, "bye"),
+	    .set = json_is_object(set) ? set : NULL,
+	    .del = json_is_array(del) ? del : NULL,
+	};
+	uint64_t id;
+
+	if (!id_of(node, &id) || (set != NULL && told.set == NULL) ||
+	    (del != NULL && told.del == NULL)) {
+		json_decref(root);
+		return -EBADMSG;
+	}
+	told.counted = json_is_integer(n) && json_integer_value(n) >= 0 &&
+		       id_of(json_object_get(root, "sum"), &told.sum);
+	*ret_told = told;
+	return 0;
+}
+
+void
+presence_told_done(struct presence_told *told)
+{
+	json_decref(told->root);
+	*told = (struct presence_told){0};
+}

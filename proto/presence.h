@@ -6,7 +6,10 @@
  *            total: members now; next: where the next page begins, if there is one
  *   hosts    a hash for each host, with a field for each member,
  *            CLIENT CHANNEL (16 digits, then the name) → ["SHOWN",AWAY,"user","info"]
- *            where info is JSON as a string; and messages, see supervisor/hosts.h
+ *            where info is JSON as a string; and messages of what changed in it:
+ *
+ *   {"node":"NODE","n":N,"sum":"SUM","set":{FIELD:VALUE,…},"del":[FIELD,…]}
+ *            NODE, SUM: 16 digits; and "busy", "hello", "bye", which may be true
  *
  * "user" and "info" are left out where there is none.
  */
@@ -54,6 +57,22 @@ int presence_parse_field(struct slice field, struct slice *ret_channel,
     uint64_t *ret_client) __attribute__((warn_unused_result));
 int presence_parse(struct slice field, const json_t *value,
     struct presence_member *ret_member) __attribute__((warn_unused_result));
+
+/* A message of another host. */
+struct presence_told {
+	json_t *root;
+	const char *node; /* 16 digits, in root as all the rest */
+	bool counted;     /* n and sum are there */
+	uint64_t n, sum;
+	bool busy, hello, bye;
+	const json_t *set, *del; /* an object of fields / an array; or NULL */
+};
+
+/* It may hold anything; set and del, too. Returns 0 with *ret_told for the caller to
+ * presence_told_done(); or -EBADMSG. */
+int presence_told_parse(const char *text, size_t len, struct presence_told *ret_told)
+    __attribute__((warn_unused_result));
+void presence_told_done(struct presence_told *told);
 
 /* 16 hexadecimal digits. */
 bool presence_parse_id(struct slice text, uint64_t *ret_id);

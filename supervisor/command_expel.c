@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/journal.h"
+#include "proto/revocation.h"
 #include "supervisor/ctl_client.h"
 #include "supervisor/expel.h"
 #include "supervisor/supervisor.h"
@@ -69,16 +70,30 @@ one_of(struct ctl_client *c, const char *const *members, size_t n)
 	return NULL;
 }
 
+/* which: "user" or "jti". Returns false after the answer. */
+static bool
+revoke_whom(struct ctl_client *c, const char *which, struct revocation *ret)
+{
+	size_t len;
+	const char *name = command_text(c, which, &len);
+
+	if (name == NULL)
+		return false;
+	*ret = (struct revocation){
+	    .is_user = strcmp(which, "user") == 0, .len = (uint16_t)len};
+	memcpy(ret->name, name, len);
+	return true;
+}
+
 static void
 kick_user(struct ctl_client *c)
 {
+	struct revocation rev;
 	uint64_t record = 0;
-	size_t len;
-	const char *user = command_text(c, "user", &len);
 
-	if (user == NULL)
+	if (!revoke_whom(c, "user", &rev))
 		return;
-	(void)expel_revoke(c->sock->s, REVOKED_USER, user, len, 0, &record);
+	(void)expel_revoke(c->sock->s, &rev, 0, &record);
 	wait_expelled(c, record);
 }
 
@@ -122,40 +137,49 @@ command_kick(struct ctl_client *c)
 		wait_expelled(c, expel_client(c->sock->s, id));
 }
 
+/* For how long, or false, after the answer. */
+static bool
+revoke_for(struct ctl_client *c, uint64_t *ret_for_ms)
+{
+	const json_t *v = json_object_get(c->request, "for");
+	double for_s = json_number_value(v);
+
+	if (v == NULL)
+		for_s = REVOCATION_FOR_MS / 1000.;
+	else if (!json_is_number(v) ||
+		 !(for_s >= 0 && for_s <= REVOCATION_FOR_MS_MAX / 1000.)) {
+		say_error(c, CONTROL_BAD_REQUEST,
+		    "\"for\" must be a number of seconds from 0 to %llu",
+		    REVOCATION_FOR_MS_MAX / 1000);
+		return false;
+	}
+	*ret_for_ms = (uint64_t)(for_s * 1000);
+	return true;
+}
+
 void
 command_revoke(struct ctl_client *c)
 {
 	static const char *const members[] = {"user", "jti"};
 	struct supervisor *s = c->sock->s;
-	const json_t *v = json_object_get(c->request, "for");
-	double for_s = v == NULL ? EXPEL_FOR_MS / 1000. : json_number_value(v);
-	uint64_t until_ms = expel_now_ms(), record = 0;
-	enum revoked_kind kind;
-	const char *which, *text;
-	size_t len;
+	struct revocation rev;
+	uint64_t record = 0;
+	const char *which;
 	int r;
 
 	if (!command_may_change(c))
 		return;
 	which = one_of(c, members, 2);
-	text = which == NULL ? NULL : command_text(c, which, &len);
-	if (text == NULL)
+	if (which == NULL || !revoke_whom(c, which, &rev) ||
+	    !revoke_for(c, &rev.for_ms))
 		return;
-	if ((v != NULL && !json_is_number(v)) ||
-	    !(for_s >= 0 && for_s <= EXPEL_FOR_MS_MAX / 1000.)) {
-		say_error(c, CONTROL_BAD_REQUEST,
-		    "\"for\" must be a number of seconds from 0 to %llu",
-		    EXPEL_FOR_MS_MAX / 1000);
-		return;
-	}
-	until_ms += (uint64_t)(for_s * 1000);
-	kind = strcmp(which, "user") == 0 ? REVOKED_USER : REVOKED_JTI;
-	r = expel_revoke(s, kind, text, len, until_ms, &record);
+	r = expel_revoke(s, &rev, expel_now_ms() + rev.for_ms, &record);
 	if (r == -ENOSPC) {
 		say_error(c, CONTROL_INTERNAL, "too many are revoked already");
 		return;
 	}
-	c->told = s->peers == NULL || expel_tell(s, kind, text, len, until_ms) == 0;
-	log_notice("a %s is revoked for %.0f s, on demand", which, for_s);
+	c->told = s->peers == NULL || expel_tell(s, &rev) == 0;
+	log_notice(
+	    "a %s is revoked for %.0f s, on demand", which, (double)rev.for_ms / 1000);
 	wait_expelled(c, record);
 }

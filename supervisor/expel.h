@@ -3,10 +3,7 @@
  * user or token that is revoked, of all hosts and for a time.
  *
  * Other hosts hear of a revocation on the Redis channel PREFIX!revoke, and whoever
- * comes later finds it in the sorted set PREFIX{!}revoked (peers.h). A backend may
- * publish there as well:
- *
- *   {"user":"alice","for":3600}  or  {"jti":"…","for":3600}     seconds; default 3600
+ * comes later finds it in the sorted set PREFIX{!}revoked (proto/revocation.h).
  */
 #ifndef WSCAST_SUPERVISOR_EXPEL_H
 #define WSCAST_SUPERVISOR_EXPEL_H
@@ -17,9 +14,7 @@
 #include "shm/revoked.h"
 #include "shm/ring.h"
 
-#define EXPEL_FOR_MS 3600000ull /* when nobody says for how long */
-#define EXPEL_FOR_MS_MAX (366ull * 24 * 3600 * 1000)
-
+struct revocation;
 struct supervisor;
 
 /*
@@ -31,8 +26,8 @@ struct supervisor;
  * Returns 0; -EINVAL when no token can hold such a text; -ENOSPC when too many are
  * revoked already (logged): then those here are closed, and could come again; -ENOMEM.
  */
-int expel_revoke(struct supervisor *s, enum revoked_kind kind, const char *text,
-    size_t len, uint64_t until_ms, uint64_t *ret_record);
+int expel_revoke(struct supervisor *s, const struct revocation *rev, uint64_t until_ms,
+    uint64_t *ret_record);
 
 /* Close the connection of this id, or those of this channel (an index of the registry).
  * Returns the record, 0 without memory. */
@@ -40,8 +35,8 @@ uint64_t expel_client(struct supervisor *s, uint64_t client);
 uint64_t expel_channel(struct supervisor *s, uint32_t channel);
 
 /* Tell the other hosts. Returns 0, or -ENOTCONN when they cannot be told now. */
-int expel_tell(struct supervisor *s, enum revoked_kind kind, const char *text,
-    size_t len, uint64_t until_ms) __attribute__((warn_unused_result));
+int expel_tell(struct supervisor *s, const struct revocation *rev)
+    __attribute__((warn_unused_result));
 /* What another host, or a backend, published on PREFIX!revoke. */
 void expel_told(struct supervisor *s, const char *text, size_t len);
 /* The link to Redis is there: learn what was revoked meanwhile. */

@@ -277,81 +277,67 @@ ask_set(struct hosts *h)
 
 /* ---- what they say ---- */
 
-/* Whether we count as the host does. */
-static bool
-counts_as(const struct host *host, const json_t *told)
-{
-	const char *sum = json_string_value(json_object_get(told, "sum"));
-	uint64_t theirs = 0;
-
-	return sum != NULL &&
-	       presence_parse_id((struct slice){sum, strlen(sum)}, &theirs) &&
-	       theirs == host->members.sum &&
-	       json_integer_value(json_object_get(told, "n")) ==
-		   (json_int_t)host->members.n;
-}
-
 static void
-take_told(struct hosts *h, struct host *host, json_t *told)
+take_told(struct hosts *h, struct host *host, const struct presence_told *told)
 {
-	const json_t *del = json_object_get(told, "del"), *item;
-	const char *field;
+	const json_t *item;
+	const char *name;
 	json_t *value;
 	size_t i;
 
-	json_object_foreach(json_object_get(told, "set"), field, value)
-	    take(h, host, (struct slice){field, strlen(field)}, value);
-	json_array_foreach(del, i, item)
+	json_object_foreach((json_t *)told->set, name, value)
+	    take(h, host, (struct slice){name, strlen(name)}, value);
+	json_array_foreach(told->del, i, item)
 	{
-		struct slice text = {json_string_value(item), json_string_length(item)};
+		struct slice field = {
+		    json_string_value(item), json_string_length(item)};
 		struct slice channel;
 		uint64_t client;
 
-		if (text.p != NULL &&
-		    presence_parse_field(text, &channel, &client) == 0)
+		if (field.p != NULL &&
+		    presence_parse_field(field, &channel, &client) == 0)
 			members_drop(&h->p->members, &host->members, channel, client);
+		else
+			bad(h, field.p, field.len);
 	}
 }
 
 static void
-hear_host(struct hosts *h, const char *node, json_t *told)
+hear_host(struct hosts *h, const struct presence_told *told)
 {
-	struct host *host = host_take(h, node);
+	struct host *host = host_take(h, told->node);
 
 	if (host == NULL) {
-		bad(h, node, strlen(node));
+		bad(h, told->node, strlen(told->node));
 		return;
 	}
 	host->heard_ms = supervisor_now_ms();
 	take_told(h, host, told);
-	if (json_is_true(json_object_get(told, "bye"))) {
+	if (told->bye) {
 		host->stopped = true;
 		members_source_leaves(&h->p->members, &host->members, host->heard_ms);
-	} else if (!json_is_true(json_object_get(told, "busy")) &&
-		   !counts_as(host, told)) {
+	} else if (!told->busy && (!told->counted || told->n != host->members.n ||
+				      told->sum != host->members.sum)) {
 		scan_begin(h, host);
 	}
-	if (json_is_true(json_object_get(told, "hello")) && !h->tell.stopping &&
-	    peers_up(peers_of(h)))
+	if (told->hello && !h->tell.stopping && peers_up(peers_of(h)))
 		hosts_tell_beat(&h->tell, NULL);
 }
 
 void
 hosts_hear(struct hosts *h, const char *text, size_t len)
 {
-	json_t *told;
-	const char *node;
-	uint64_t id;
+	struct presence_told told;
 
 	if (h == NULL)
 		return;
-	told = json_loadb(text, len, 0, NULL);
-	node = json_string_value(json_object_get(told, "node"));
-	if (node == NULL || !presence_parse_id((struct slice){node, strlen(node)}, &id))
+	if (presence_told_parse(text, len, &told) < 0) {
 		bad(h, text, len);
-	else if (strcmp(node, peers_node(peers_of(h))) != 0)
-		hear_host(h, node, told);
-	json_decref(told);
+		return;
+	}
+	if (strcmp(told.node, peers_node(peers_of(h))) != 0)
+		hear_host(h, &told);
+	presence_told_done(&told);
 }
 
 /* ---- life ---- */

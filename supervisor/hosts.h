@@ -2,10 +2,8 @@
  * hosts.h - presence on several hosts that share a Redis (peers.h).
  *
  * Each host keeps all members of all, and answers from that. It has one hash in Redis,
- * PREFIX{!}presence:NODE, with a field for each of its members (proto/presence.h), and
- * publishes what changes in it on PREFIX!presence, batch by batch (hosts_tell.h):
- *
- *   {"node":"NODE","n":N,"sum":"…","set":{FIELD:VALUE,…},"del":[FIELD,…]}
+ * PREFIX{!}presence:NODE, with a field for each of its members, and publishes what
+ * changes in it on PREFIX!presence, batch by batch (proto/presence.h, hosts_tell.h).
  *
  * "n" and "sum" say what it has with that. Three times in presence.expiry it says so
  * also when nothing changed, and renews the hash's expiry with one command. Whoever
