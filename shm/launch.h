@@ -3,7 +3,8 @@
  * numbers, and the messages on its control socket.
  *
  * The keeper is `wscast-worker INDEX CPU NLISTENERS` (CPU -1: do not pin), with
- * the descriptors below and standard error, and nothing else.
+ * the descriptors below and standard error, and nothing else. A keeper that executes
+ * the program anew in its own place adds `SPARE_FD SPARE_PID` (worker/renew.h).
  */
 #ifndef WSCAST_SHM_LAUNCH_H
 #define WSCAST_SHM_LAUNCH_H
@@ -26,7 +27,9 @@ enum launch_type {
 	/* to the keeper */
 	LAUNCH_STOP = 1, /* close the clients (1001) over arg ms, end the worker, exit
 			  */
-	LAUNCH_RESTART = 2, /* end the serving process between two events; clone anew */
+	/* end the serving process between two events, go on as the program that is
+	 * installed now, and clone anew */
+	LAUNCH_RESTART = 2,
 	LAUNCH_KILL = 3,    /* kill -9 the serving process; clone anew */
 	/* from the keeper */
 	LAUNCH_KEEPER = 16,  /* pid is the keeper now, arg the spare's pid */

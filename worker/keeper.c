@@ -17,6 +17,7 @@
 #include "shm/launch.h"
 #include "shm/page.h"
 #include "worker/keeper.h"
+#include "worker/renew.h"
 #include "worker/serve.h"
 
 #define STOP_MS 10000   /* for the serving process to say goodbye */
@@ -35,6 +36,7 @@ struct keeper {
 	struct page *page;
 	enum launch_why why; /* of the serving process being made */
 	bool control_ended;
+	bool renew; /* execute the program anew before the next serving process */
 	uint64_t serving_at_ms; /* when to make the next; 0 = one lives */
 	uint64_t spare_at_ms;
 	uint64_t kill_at_ms; /* when patience with the serving process ends; 0 = none */
@@ -218,10 +220,29 @@ on_serving_died(struct keeper *k)
 		schedule_serving(k, healthy, now_ms());
 }
 
+/* A restart is when a new program is taken up. No serving process lives now. */
+static void
+renew(struct keeper *k)
+{
+	int r;
+
+	k->renew = false;
+	if (fd_get(k, ROLE_SPARE) < 0) {
+		log_error(0, "no spare keeper is there: the program goes on as it was, "
+			     "restart again for the one that is installed now");
+		return;
+	}
+	r = renew_begin(k->launch, fd_get(k, ROLE_SPARE), pid_get(k, ROLE_SPARE));
+	log_error(r, "cannot execute the program that is installed now: the one before "
+		     "goes on");
+}
+
 /* Returns true in the child. */
 static bool
 make_serving(struct keeper *k)
 {
+	if (k->renew)
+		renew(k);
 	/* No serving process lives now, so the page's words are ours for a moment: what
 	 * dies before it says anything must not look healthy. */
 	atomic_store_explicit(&k->page->state, WORKER_STARTING, memory_order_relaxed);
@@ -270,7 +291,10 @@ restart(struct keeper *k, enum launch_why why)
 	if (stopping(k))
 		return;
 	atomic_store_explicit(&k->shared->why, why, memory_order_relaxed);
-	if (k->serving_at_ms != 0) { /* none lives: whoever asks will not wait */
+	k->renew = why == LAUNCH_WHY_RESTART;
+	if (k->renew && k->spare_at_ms != 0)
+		k->spare_at_ms = now_ms(); /* it takes one */
+	if (k->serving_at_ms != 0) {       /* none lives: whoever asks will not wait */
 		k->serving_at_ms = now_ms();
 		return;
 	}
@@ -374,6 +398,7 @@ keeper_begin(struct keeper *k)
 
 	launch_name(k->launch, "wscast-keeper", " (keeper)");
 	k->control_ended = false;
+	k->renew = false;
 	k->deaths = DEATHS_MAX;
 	k->deaths_ms = now;
 	k->spare_at_ms = now;
@@ -437,14 +462,15 @@ keep(struct keeper *k)
 	while (!stopping(k) || fd_get(k, ROLE_SERVING) >= 0) {
 		uint64_t now = now_ms();
 
-		if (k->serving_at_ms != 0 && now >= k->serving_at_ms && make_serving(k))
-			return serve_run(k->launch, k->shared, k->why);
+		/* First the spare: then nothing is lost when we are killed. */
 		if (k->spare_at_ms != 0 && now >= k->spare_at_ms && make_spare(k)) {
 			if (!spare_wait(k))
 				return 0;
 			keeper_begin(k);
 			continue;
 		}
+		if (k->serving_at_ms != 0 && now >= k->serving_at_ms && make_serving(k))
+			return serve_run(k->launch, k->shared, k->why);
 		keeper_poll(k);
 	}
 	return keeper_end(k);
@@ -517,6 +543,12 @@ keeper_run(const struct launch *launch)
 	if (r < 0) {
 		log_error(r, "cannot set up the keeper");
 		return 1;
+	}
+	if (launch->spare_fd >= 0) {
+		if (renew_end(launch) < 0)
+			return 1;
+		atomic_store_explicit(
+		    &k.shared->why, LAUNCH_WHY_RESTART, memory_order_relaxed);
 	}
 	return keep(&k);
 }

@@ -21,12 +21,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* The command line (shm/launch.h). */
 struct launch {
 	unsigned index;
 	int cpu; /* -1: do not pin */
 	unsigned nlisteners;
+	int spare_fd; /* of the program before, which was executed over; -1: none */
+	pid_t spare_pid;
 	char *title; /* what ps shows: title_len bytes to be written over */
 	size_t title_len;
 };

@@ -4,6 +4,7 @@
  * In the order they come to life:
  *   main.c       what the supervisor hands over (shm/launch.h)
  *   keeper.c     holds the file table; clones what serves, again when it died
+ *   renew.c      ... and executes a new program in its own place
  *   serve.c      the serving process: maps, loop, signals
  *   reload.c     the settings that hold
  *   client.c     connections: slots, accepting, deadlines (wheel.c)
@@ -50,16 +51,25 @@ launch_parse(int argc, char **argv, struct launch *ret)
 {
 	long index, cpu, nlisteners;
 
-	if (argc != 4 || !number_parse(argv[1], 0, RING_WORKERS_MAX - 1, &index) ||
+	long spare_fd = -1, spare_pid = 0;
+
+	if ((argc != 4 && argc != 6) ||
+	    !number_parse(argv[1], 0, RING_WORKERS_MAX - 1, &index) ||
 	    !number_parse(argv[2], -1, INT_MAX, &cpu) ||
 	    !number_parse(argv[3], 0, SETTINGS_LISTENERS_MAX, &nlisteners))
+		return false;
+	if (argc == 6 &&
+	    (!number_parse(argv[4], LAUNCH_LISTENERS, INT_MAX, &spare_fd) ||
+		!number_parse(argv[5], 1, INT_MAX, &spare_pid)))
 		return false;
 	ret->index = (unsigned)index;
 	ret->cpu = (int)cpu;
 	ret->nlisteners = (unsigned)nlisteners;
+	ret->spare_fd = (int)spare_fd;
+	ret->spare_pid = (pid_t)spare_pid;
 	/* The arguments lie in a row: room for what ps is to show. */
 	ret->title = argv[0];
-	ret->title_len = (size_t)(argv[3] + strlen(argv[3]) - argv[0]);
+	ret->title_len = (size_t)(argv[argc - 1] + strlen(argv[argc - 1]) - argv[0]);
 	return true;
 }
 

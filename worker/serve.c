@@ -17,6 +17,7 @@
 
 #include "proto/journal.h"
 #include "shm/arena.h"
+#include "shm/generation.h"
 #include "shm/launch.h"
 #include "worker/accept.h"
 #include "worker/adopt.h"
@@ -470,6 +471,24 @@ serve_init(struct serve *s, const struct keeper_shared *shared)
 	watch_all(s);
 	heed_signals(s);
 	return enter_sandbox(s);
+}
+
+int
+serve_check(void)
+{
+	struct generation *settings = NULL;
+	struct worker w = {0};
+	int r = map_all(&w);
+
+	if (r == 0)
+		r = generation_open(LAUNCH_SETTINGS, &settings);
+	generation_close(settings);
+	arena_free_all(w.arena);
+	upstream_close(w.up);
+	table_close(&w.table);
+	page_close(w.page);
+	ring_close(w.ring);
+	return r;
 }
 
 int

@@ -18,4 +18,8 @@
 int serve_run(const struct launch *launch, const struct keeper_shared *shared,
     enum launch_why why);
 
+/* Whether this program can use what the supervisor shares: 0 or -errno. For one that
+ * was not started by that supervisor. */
+int serve_check(void) __attribute__((warn_unused_result));
+
 #endif
