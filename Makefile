@@ -129,13 +129,19 @@ $(obj)/flags: FORCE
 
 # The version and commit go only to the objects that name them: a commit does not
 # remake everything.
-version_flags := -DWSCAST_VERSION='"$(VERSION)"' -DWSCAST_COMMIT='"$(COMMIT)"'
-version_srcs := $(shell grep -lE 'WSCAST_(VERSION|COMMIT)' $(srcs) /dev/null)
+# All that only a restart of the service can change, in one word: an upgrade that leaves
+# it the same restarts workers alone (packaging/systemd/wscast.after-upgrade.in).
+SUPERVISOR := $(shell cat $(sort $(wildcard shm/*.[ch] proto/*.[ch] supervisor/*.[ch]) \
+	packaging/systemd/wscast.service.in) | sha256sum | cut -c-16)
+version_flags := -DWSCAST_VERSION='"$(VERSION)"' -DWSCAST_COMMIT='"$(COMMIT)"' \
+	-DWSCAST_SUPERVISOR='"$(SUPERVISOR)"'
+version_srcs := $(shell grep -lE 'WSCAST_(VERSION|COMMIT|SUPERVISOR)' $(srcs) /dev/null)
 $(patsubst %.c,$(obj)/%.o,$(version_srcs)): $(obj)/version
 $(patsubst %.c,$(obj)/%.o,$(version_srcs)): private PKG_CFLAGS += $(version_flags)
 $(obj)/version: FORCE
 	@mkdir -p $(@D)
-	@echo '$(VERSION) $(COMMIT)' | cmp -s - $@ || echo '$(VERSION) $(COMMIT)' >$@
+	@echo '$(VERSION) $(COMMIT) $(SUPERVISOR)' | cmp -s - $@ || \
+		echo '$(VERSION) $(COMMIT) $(SUPERVISOR)' >$@
 
 # A unit test links what it needs of the programs' parts. Appended, not replaced: two
 # folders may have a file of the same name.
@@ -289,6 +295,7 @@ installed = \
 	755:$(bin)/wscast-worker:$(LIBEXECDIR)/wscast/wscast-worker \
 	755:$(bin)/wsctl:$(BINDIR)/wsctl \
 	755:$(bin)/wsbench:$(BINDIR)/wsbench \
+	755:build/wscast.after-upgrade:$(LIBEXECDIR)/wscast/after-upgrade \
 	644:build/wscast.service:$(UNITDIR)/wscast.service \
 	644:packaging/systemd/wscast.sysusers:$(SYSUSERSDIR)/wscast.conf \
 	644:build/wscast.tmpfiles:$(TMPFILESDIR)/wscast.conf \

@@ -76,7 +76,8 @@ options_parse(int argc, char **argv, struct options *o)
 			o->check = true;
 			break;
 		case 'V':
-			(void)puts("wscastd " WSCAST_VERSION " (" WSCAST_COMMIT ")");
+			(void)puts("wscastd " WSCAST_VERSION " (" WSCAST_COMMIT
+				   ") supervisor " WSCAST_SUPERVISOR);
 			return EXIT_SUCCESS;
 		case 'h':
 			(void)fputs(usage, stdout);

@@ -114,8 +114,8 @@ report_drain(const struct supervisor *s)
 json_t *
 report_version(void)
 {
-	return json_pack(
-	    "{s:s, s:s}", "version", WSCAST_VERSION, "commit", WSCAST_COMMIT);
+	return json_pack("{s:s, s:s, s:s}", "version", WSCAST_VERSION, "commit",
+	    WSCAST_COMMIT, "supervisor", WSCAST_SUPERVISOR);
 }
 
 /* ---- status ---- */
