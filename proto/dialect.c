@@ -5,7 +5,6 @@
 #include "proto/dialect.h"
 #include "proto/frame.h"
 #include "proto/json.h"
-#include "proto/utf8.h"
 
 /* {"channel":C,"offset":N,"data":D} or "base64":"…" in place of data. */
 #define V1_CHANNEL "{\"channel\":"
@@ -15,12 +14,16 @@
 #define LITERAL_LEN(s) (sizeof(s) - 1)
 #define U64_DIGITS_MAX 20
 
-enum data_kind
-data_classify(const void *data, size_t len)
+void
+message_classify(struct message *m)
 {
-	if (json_valid(data, len))
-		return DATA_JSON;
-	return utf8_valid(data, len) ? DATA_TEXT : DATA_BINARY;
+	m->quoted_len = 0;
+	if (json_valid(m->data, m->data_len))
+		m->kind = DATA_JSON;
+	else if (json_string_measure(m->data, m->data_len, &m->quoted_len))
+		m->kind = DATA_TEXT;
+	else
+		m->kind = DATA_BINARY;
 }
 
 /* Digits of n, from the end of a buffer of U64_DIGITS_MAX; returns how many. */
@@ -43,7 +46,9 @@ v1_data_len(const struct message *m)
 	case DATA_JSON:
 		return LITERAL_LEN(V1_DATA) + m->data_len;
 	case DATA_TEXT:
-		return LITERAL_LEN(V1_DATA) + json_string_len(m->data, m->data_len);
+		return LITERAL_LEN(V1_DATA) +
+		       (m->quoted_len > 0 ? m->quoted_len
+					  : json_string_len(m->data, m->data_len));
 	case DATA_BINARY:
 		break;
 	}
@@ -80,6 +85,11 @@ v1_put_data(const struct message *m, char *out)
 	out = put(out, V1_DATA, LITERAL_LEN(V1_DATA));
 	if (m->kind == DATA_JSON)
 		return put(out, m->data, m->data_len);
+	if (m->quoted_len == m->data_len + 2) { /* there is nothing to escape */
+		out = put(out, "\"", 1);
+		out = put(out, m->data, m->data_len);
+		return put(out, "\"", 1);
+	}
 	return out + json_put_string(m->data, m->data_len, out);
 }
 

@@ -60,9 +60,11 @@ struct message {
 	const void *data;
 	size_t data_len;
 	enum data_kind kind;
+	size_t quoted_len; /* TEXT: of the payload as a JSON string; 0 = not known */
 };
 
-enum data_kind data_classify(const void *data, size_t len);
+/* Find what its payload is, by as few looks as will do: kind and quoted_len. */
+void message_classify(struct message *m);
 
 /* Most bytes that the frame of this message can take in this plain dialect. */
 size_t dialect_frame_max(enum dialect d, const struct message *m);

@@ -5,8 +5,8 @@
 #include "proto/json.h"
 #include "proto/utf8.h"
 
-#define ONES 0x0101010101010101u
-#define HIGHS 0x8080808080808080u
+/* As many bytes as any machine has an instruction for. */
+typedef signed char bytes16 __attribute__((vector_size(16)));
 
 /* One bit for each level: set = object, clear = array. */
 struct scan {
@@ -15,29 +15,29 @@ struct scan {
 	uint64_t objects[JSON_DEPTH_MAX / 64];
 };
 
-/* Nonzero if one of the 8 bytes ends a run of plain characters: a quote, a backslash,
- * a control character, or the start of something that is not ASCII. (A borrow can
- * only report a byte above one that is reported rightly: the first is right.) */
-static uint64_t
-special_bytes(uint64_t w)
+/* Whether one of the 16 bytes ends a run of plain characters: a quote, a backslash, a
+ * control character, or the start of something that is not ASCII, which as a signed
+ * number is below a space, too. */
+static bool
+has_special(const unsigned char *p)
 {
-	uint64_t quote = w ^ (ONES * '"');
-	uint64_t slash = w ^ (ONES * '\\');
+	const bytes16 space = {0x20, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20,
+	    0x20, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20};
+	const bytes16 quote = space + ('"' - 0x20), slash = space + ('\\' - 0x20);
+	bytes16 v;
+	uint64_t found[2];
 
-	return ((quote - ONES) | (slash - ONES) | (w - ONES * 0x20) | w) & HIGHS;
+	memcpy(&v, p, sizeof(v));
+	v = (v < space) | (v == quote) | (v == slash);
+	memcpy(found, &v, sizeof(v));
+	return (found[0] | found[1]) != 0;
 }
 
 static const unsigned char *
 skip_plain(const unsigned char *p, const unsigned char *end)
 {
-	uint64_t word;
-
-	while ((size_t)(end - p) >= sizeof(word)) {
-		memcpy(&word, p, sizeof(word));
-		if (special_bytes(word) != 0)
-			break;
-		p += sizeof(word);
-	}
+	while ((size_t)(end - p) >= sizeof(bytes16) && !has_special(p))
+		p += sizeof(bytes16);
 	while (p < end && *p >= 0x20 && *p < 0x80 && *p != '"' && *p != '\\')
 		p++;
 	return p;
@@ -344,6 +344,23 @@ json_string_len(const void *s, size_t len)
 	for (p = skip_unescaped(p, end); p < end; p = skip_unescaped(p + 1, end))
 		n += short_escape(*p) ? 1 : 5;
 	return n;
+}
+
+bool
+json_string_measure(const void *s, size_t len, size_t *ret_len)
+{
+	const unsigned char *p = s, *end = p + len;
+	size_t n = len + 2, c;
+
+	for (p = skip_plain(p, end); p < end; p = skip_plain(p + c, end)) {
+		c = utf8_char_len(p, (size_t)(end - p));
+		if (c == 0)
+			return false;
+		if (c == 1)
+			n += short_escape(*p) ? 1 : 5;
+	}
+	*ret_len = n;
+	return true;
 }
 
 /* What stands for a byte that must be escaped; returns where it ends. */

@@ -32,6 +32,8 @@ size_t json_value_len(const void *buf, size_t len);
 
 /* Bytes that json_put_string() writes: quotes included. */
 size_t json_string_len(const void *s, size_t len);
+/* The same for bytes that need not be UTF-8: false when they are not. */
+bool json_string_measure(const void *s, size_t len, size_t *ret_len);
 
 /* Write s, which is valid UTF-8, as a JSON string to out, with room for
  * json_string_len(). Returns the number of bytes written. */

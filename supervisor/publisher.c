@@ -175,7 +175,7 @@ publisher_message(struct publisher *p, uint32_t channel, const void *data, size_
 		p->too_long++;
 		return -EMSGSIZE; /* before a long look at what it is */
 	}
-	m.kind = data_classify(data, len);
+	message_classify(&m);
 	r = put_frames(p, &m);
 	if (r < 0) {
 		ring_abort(p->ring);

@@ -74,6 +74,16 @@ write_string(const char *text, size_t len)
 }
 
 static void
+measure(const char *text, size_t len)
+{
+	size_t quoted;
+	bool text_is = json_string_measure(text, len, &quoted);
+
+	must(text_is == utf8_valid(text, len));
+	must(!text_is || quoted == json_string_len(text, len));
+}
+
+static void
 compact(const char *text, size_t len)
 {
 	char *out = malloc(len), *again = malloc(len);
@@ -94,6 +104,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	bool valid = json_valid(text, len);
 
 	compare(text, len, valid);
+	measure(text, len);
 	if (utf8_valid(text, len))
 		write_string(text, len);
 	if (!valid)

@@ -16,12 +16,14 @@
 static struct message
 message_of(const char *channel, const void *data, size_t len)
 {
-	return (struct message){.channel = channel,
+	struct message m = {.channel = channel,
 	    .channel_len = strlen(channel),
 	    .offset = 43,
 	    .data = data,
-	    .data_len = len,
-	    .kind = data_classify(data, len)};
+	    .data_len = len};
+
+	message_classify(&m);
+	return m;
 }
 
 /* Frame it into exactly the room it asks for; its payload must be this. */
@@ -49,14 +51,34 @@ assert_v1(const struct message *m, const char *want)
 }
 
 static void
-test_data_classify_finds_kinds(void **state)
+test_message_classify_finds_kinds(void **state)
 {
-	assert_int_equal(data_classify("{\"a\":1}", 7), DATA_JSON);
-	assert_int_equal(data_classify(" 1 ", 3), DATA_JSON);
-	assert_int_equal(data_classify("hello", 5), DATA_TEXT);
-	assert_int_equal(data_classify("", 0), DATA_TEXT);
-	assert_int_equal(data_classify("\xff", 1), DATA_BINARY);
-	assert_int_equal(data_classify("\"\xff\"", 3), DATA_BINARY);
+	assert_int_equal(message_of("c", "{\"a\":1}", 7).kind, DATA_JSON);
+	assert_int_equal(message_of("c", " 1 ", 3).kind, DATA_JSON);
+	assert_int_equal(message_of("c", "hello", 5).kind, DATA_TEXT);
+	assert_int_equal(message_of("c", "", 0).kind, DATA_TEXT);
+	assert_int_equal(message_of("c", "\xff", 1).kind, DATA_BINARY);
+	assert_int_equal(message_of("c", "\"\xff\"", 3).kind, DATA_BINARY);
+}
+
+/* What was found with the kind, and what a worker finds without it. */
+static void
+test_dialect_frame_is_same_without_quoted_len(void **state)
+{
+	static const char *const texts[] = {"hello", "", "a\nb", "say \"hi\"",
+	    "\xc3\xa4 long enough for more than sixteen bytes \x01 of it"};
+	uint8_t with[400], without[400];
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct message m = message_of("c", texts[i], strlen(texts[i]));
+		size_t len = dialect_frame(DIALECT_V1, &m, with);
+
+		assert_int_equal(m.kind, DATA_TEXT);
+		assert_true(m.quoted_len > 0);
+		m.quoted_len = 0;
+		assert_int_equal(dialect_frame(DIALECT_V1, &m, without), len);
+		assert_memory_equal(with, without, len);
+	}
 }
 
 static void
@@ -124,7 +146,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_data_classify_finds_kinds),
+	    cmocka_unit_test(test_message_classify_finds_kinds),
+	    cmocka_unit_test(test_dialect_frame_is_same_without_quoted_len),
 	    cmocka_unit_test(test_dialect_raw_is_payload_alone),
 	    cmocka_unit_test(test_dialect_v1_by_kind),
 	    cmocka_unit_test(test_dialect_v1_every_length_reads_back),

@@ -194,6 +194,35 @@ test_json_put_string_escapes_and_reads_back(void **state)
 	assert_memory_equal(back, in + 1, len - 1);
 }
 
+/* Whatever lies where in a run of plain characters, it is found. */
+static void
+test_json_string_measure_finds_each_byte_everywhere(void **state)
+{
+	static const unsigned char bytes[] = {
+	    '"', '\\', '\n', 0, 0x1f, ' ', 0x7f, 0x80, 0xff};
+	char text[50];
+	size_t quoted;
+
+	for (size_t at = 0; at < sizeof(text); at++) {
+		for (size_t i = 0; i < sizeof(bytes); i++) {
+			size_t more = bytes[i] == 0x00 || bytes[i] == 0x1f  ? 5
+				      : bytes[i] == ' ' || bytes[i] == 0x7f ? 0
+									    : 1;
+
+			memset(text, 'x', sizeof(text));
+			text[at] = (char)bytes[i];
+			if (bytes[i] >= 0x80) {
+				assert_false(
+				    json_string_measure(text, sizeof(text), &quoted));
+				continue;
+			}
+			assert_true(json_string_measure(text, sizeof(text), &quoted));
+			assert_int_equal(quoted, sizeof(text) + 2 + more);
+			assert_int_equal(json_string_len(text, sizeof(text)), quoted);
+		}
+	}
+}
+
 static void
 test_json_get_string_decodes_surrogates(void **state)
 {
@@ -288,6 +317,7 @@ main(void)
 	    cmocka_unit_test(test_json_valid_random_texts_agree_with_jansson),
 	    cmocka_unit_test(test_json_value_len_stops_behind_value),
 	    cmocka_unit_test(test_json_put_string_escapes_and_reads_back),
+	    cmocka_unit_test(test_json_string_measure_finds_each_byte_everywhere),
 	    cmocka_unit_test(test_json_get_string_decodes_surrogates),
 	    cmocka_unit_test(test_json_get_string_too_small_refused),
 	    cmocka_unit_test(test_json_get_u64_only_plain_numbers),
