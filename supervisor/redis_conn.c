@@ -15,9 +15,6 @@
 #include "supervisor/redis_conn.h"
 #include "supervisor/redis_tls.h"
 
-#define READ_SIZE (64u << 10)   /* bytes in one turn */
-#define FEED_SIZE 4096          /* bytes of it that hiredis gets at a time */
-#define ELEMENTS_MAX (1u << 20) /* of an array in a reply: as many as of a command */
 #define PASSWORD_MAX 512
 
 static void connect_next(struct redis_conn *c);
@@ -35,11 +32,9 @@ redis_conn_close(struct redis_conn *c)
 		(void)close(c->fd);
 		c->fd = -1;
 	}
-	if (c->reader != NULL)
-		redisReaderFree(c->reader);
-	c->reader = NULL;
-	if (c->waiting != NULL)
-		freeReplyObject(c->waiting);
+	if (!c->giving) /* else give() has a reply of it in hand */
+		redis_input_free(c->input);
+	c->input = NULL;
 	c->waiting = NULL;
 	outbuf_done(&c->out);
 	c->paused = false;
@@ -202,7 +197,7 @@ greet_all(struct redis_conn *c)
 
 #if HIREDIS_MAJOR >= 1
 	/* The reader knows RESP3's pushes. A Redis before 6 refuses, which is fine. */
-	if (c->cfg.resp3)
+	if (c->cfg.subscriber)
 		r = greet_with(c, "HELLO", "3", NULL);
 #endif
 	(void)snprintf(db, sizeof(db), "%u", c->cfg.login->db);
@@ -217,44 +212,6 @@ greet_all(struct redis_conn *c)
 	return r;
 }
 
-/* hiredis makes room for as many elements as an array says that it has, before the
- * first of them has come. */
-#if HIREDIS_MAJOR >= 1
-static redisReader *
-reader_new(void)
-{
-	redisReader *reader = redisReaderCreate();
-
-	if (reader != NULL)
-		reader->maxelements = ELEMENTS_MAX;
-	return reader;
-}
-#else
-static redisReplyObjectFunctions hiredis_functions;
-
-static void *
-on_create_array(const redisReadTask *task, int elements)
-{
-	return elements < 0 || (unsigned)elements > ELEMENTS_MAX
-		   ? NULL
-		   : hiredis_functions.createArray(task, elements);
-}
-
-static redisReader *
-reader_new(void)
-{
-	static redisReplyObjectFunctions functions;
-	redisReader *reader = redisReaderCreate();
-
-	if (reader == NULL)
-		return NULL;
-	hiredis_functions = functions = *reader->fn;
-	functions.createArray = on_create_array;
-	reader->fn = &functions;
-	return reader;
-}
-#endif
-
 static void
 greet(struct redis_conn *c)
 {
@@ -263,8 +220,8 @@ greet(struct redis_conn *c)
 
 	c->state = CONN_GREETING;
 	c->ngreetings = c->greeted = 0;
-	c->reader = reader_new();
-	if (c->reader == NULL) {
+	c->input = redis_input_new(c->cfg.subscriber, c->cfg.reply_max);
+	if (c->input == NULL) {
 		fail_errno(c, ENOMEM);
 		return;
 	}
@@ -323,55 +280,59 @@ on_greeting_reply(struct redis_conn *c, const redisReply *reply)
 
 enum given { GIVEN, GIVEN_NO_ROOM, GIVEN_LOST };
 
-/* Hand one reply on. Frees it, unless there was no room. */
 static enum given
-give(struct redis_conn *c, redisReply *reply)
+give(struct redis_conn *c, const redisReply *reply)
 {
+	struct redis_input *input = c->input;
 	uint64_t life = c->life;
+	bool taken = true;
 
-	if (c->state == CONN_GREETING) {
+	c->giving = true;
+	if (c->state == CONN_GREETING)
 		on_greeting_reply(c, reply);
-	} else if (!c->cfg.on_reply(c->cfg.owner, reply) && c->life == life) {
-		c->waiting = reply;
-		return GIVEN_NO_ROOM;
+	else
+		taken = c->cfg.on_reply(c->cfg.owner, reply);
+	c->giving = false;
+	if (c->life != life) {
+		redis_input_free(input);
+		return GIVEN_LOST;
 	}
-	freeReplyObject(reply);
-	return c->life == life ? GIVEN : GIVEN_LOST;
+	c->waiting = taken ? NULL : reply;
+	return taken ? GIVEN : GIVEN_NO_ROOM;
 }
 
 /* Hand on all that is whole. */
 static void
 take_replies(struct redis_conn *c)
 {
-	void *reply;
+	const redisReply *reply;
+	enum redis_input_result r;
 	enum given given = GIVEN;
 
-	while (given == GIVEN) {
-		reply = NULL;
-		if (redisReaderGetReply(c->reader, &reply) != REDIS_OK) {
-			fail(c, "it does not talk the Redis protocol");
-			return;
-		}
-		if (reply == NULL)
-			break;
+	while ((r = redis_input_next(c->input, &reply)) == INPUT_REPLY) {
 		given = give(c, reply);
+		if (given != GIVEN)
+			break;
 	}
 	if (given == GIVEN_NO_ROOM) {
 		c->paused = true;
 		ev_io_stop(c->cfg.loop, &c->read_io);
 	}
-	if (given == GIVEN && c->reader->len - c->reader->pos > c->cfg.reply_max)
+	if (r == INPUT_BROKEN)
+		fail(c, "it does not talk the Redis protocol");
+	else if (r == INPUT_TOO_LONG)
 		fail(c, "it sent a reply that is too long");
+	else if (r == INPUT_NO_MEMORY)
+		fail_errno(c, ENOMEM);
 }
 
 void
 redis_conn_resume(struct redis_conn *c)
 {
-	redisReply *reply = c->waiting;
+	const redisReply *reply = c->waiting;
 
 	if (!c->paused)
 		return;
-	c->waiting = NULL;
 	if (reply != NULL && give(c, reply) != GIVEN)
 		return; /* still no room, or lost */
 	c->paused = false;
@@ -396,41 +357,26 @@ receive(struct redis_conn *c, void *buf, size_t len)
 	return n;
 }
 
-/* Give the bytes to hiredis, a bit at a time: with each kilobyte that it has parsed it
- * moves all that it still holds to the front. */
-static void
-feed(struct redis_conn *c, const char *buf, size_t len)
-{
-	uint64_t life = c->life;
-
-	while (len > 0 && c->life == life) {
-		size_t n = len < FEED_SIZE || c->paused ? len : FEED_SIZE;
-
-		if (redisReaderFeed(c->reader, buf, n) != REDIS_OK) {
-			fail_errno(c, ENOMEM);
-			return;
-		}
-		buf += n;
-		len -= n;
-		if (!c->paused)
-			take_replies(c);
-	}
-}
-
 static void shake_hands(struct redis_conn *c);
 
 static void
 on_conn_readable(struct ev_loop *loop, ev_io *io, int revents)
 {
 	struct redis_conn *c = container_of(io, struct redis_conn, read_io);
-	char buf[READ_SIZE];
+	size_t room;
+	char *buf;
 	ssize_t n;
 
 	if (c->state == CONN_TLS) {
 		shake_hands(c);
 		return;
 	}
-	n = receive(c, buf, sizeof(buf));
+	buf = redis_input_room(c->input, &room);
+	if (buf == NULL) {
+		fail_errno(c, ENOMEM);
+		return;
+	}
+	n = receive(c, buf, room);
 	if (n == -EAGAIN)
 		return;
 	if (n < 0) {
@@ -442,7 +388,8 @@ on_conn_readable(struct ev_loop *loop, ev_io *io, int revents)
 		return;
 	}
 	c->heard = true;
-	feed(c, buf, (size_t)n);
+	redis_input_add(c->input, (size_t)n);
+	take_replies(c);
 }
 
 /* ---- connecting ---- */

@@ -9,13 +9,13 @@
 #define WSCAST_SUPERVISOR_REDIS_CONN_H
 
 #include <ev.h>
-#include <hiredis/hiredis.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "proto/redis_url.h"
 #include "supervisor/outbuf.h"
+#include "supervisor/redis_input.h"
 #include "supervisor/resolver.h"
 
 /* How to come in: the same at each server of a set. All borrowed; "" = none. */
@@ -30,7 +30,7 @@ struct redis_login {
 struct redis_conn_config {
 	struct ev_loop *loop;
 	const struct redis_login *login; /* borrowed */
-	bool resp3;                      /* ask for it, where the reader knows it */
+	bool subscriber; /* RESP3 where the reader knows it; messages all day */
 	/* SENTINEL: a server that says that it is no master is refused; CLUSTER: a node
 	 * that says that the cluster is not served is. */
 	enum redis_form form;
@@ -41,7 +41,7 @@ struct redis_conn_config {
 	void (*on_up)(void *owner);
 	/* It was lost, or could not be made, and is closed. why: one line of ASCII. */
 	void (*on_down)(void *owner, const char *why);
-	/* A reply behind the greeting; freed by the connection. Returns false when
+	/* A reply behind the greeting; the connection's own. Returns false when
 	 * there is no room for it: reading stops, and redis_conn_resume() brings it
 	 * again. */
 	bool (*on_reply)(void *owner, const redisReply *reply);
@@ -71,8 +71,9 @@ struct redis_conn {
 
 	int fd;
 	struct redis_tls *tls;
-	redisReader *reader;
-	redisReply *waiting; /* a reply that there was no room for */
+	struct redis_input *input;
+	const redisReply *waiting; /* a reply that there was no room for; in input */
+	bool giving;               /* one is in the hands of on_reply() */
 	struct outbuf out;
 	bool paused;   /* not reading: on_reply() had no room */
 	bool heard;    /* something came; for the owner to clear */

@@ -238,7 +238,7 @@ redis_link_new(const struct redis_link_config *cfg, struct redis_link **ret_link
 	struct redis_link *l = calloc(1, sizeof(*l));
 	struct redis_conn_config conn = {
 	    .loop = cfg->loop,
-	    .resp3 = cfg->subscriber,
+	    .subscriber = cfg->subscriber,
 	    .timeout_s = CONNECT_S,
 	    .reply_max = cfg->reply_max,
 	    .on_up = on_conn_up,
