@@ -115,7 +115,8 @@ struct settings {
 	uint32_t stream_maxlen; /* entries; 0 = any number */
 	char *redis_password_file, *redis_ca, *redis_certificate, *redis_key; /* "" */
 	char *sentinel_password_file;
-	bool sharded; /* pub/sub of a cluster */
+	bool sharded;       /* pub/sub of a cluster */
+	bool feed_required; /* to be ready */
 	uint32_t probe_interval_ms, publish_timeout_ms;
 	/* [presence] */
 	uint32_t presence_grace_ms, presence_expiry_ms;

@@ -114,8 +114,16 @@ int
 supervisor_reload(struct supervisor *s, struct settings_changes *ret_changes,
     struct faults *ret_faults)
 {
-	int r = read_and_take(s, ret_changes, ret_faults);
+	/* The service manager, whoever asks; but it waits for another word meanwhile
+	 * where we start or stop. */
+	bool tell = s->ready && !s->stopping;
+	int r;
 
+	if (tell)
+		notify_reloading(s->notify);
+	r = read_and_take(s, ret_changes, ret_faults);
+	if (tell)
+		notify_ready(s->notify);
 	for (unsigned i = 0; i < ret_faults->n; i++)
 		log_error(0, "%s", ret_faults->line[i]);
 	s->reloads += r == 0;

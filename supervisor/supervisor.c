@@ -26,7 +26,7 @@
 #define CHANNELS_MAX (1u << 20)
 #define RETRY_S 0.001
 #define STOP_S 10.0     /* behind drain_timeout */
-#define EXTEND_MS 15000 /* of the stop, said anew each second */
+#define EXTEND_MS 15000 /* of start and stop, said anew each second */
 #define REAP_BATCH 64
 
 uint64_t
@@ -98,12 +98,16 @@ on_feed_done(void *owner, const struct receipt *receipt, int err)
 		    receipt->worker);
 }
 
+static void look_ready(struct supervisor *s);
+
 static void
 on_feed_link(void *owner, uint64_t down_since_ms)
 {
 	struct supervisor *s = owner;
 
 	ring_set_feed_down(s->ring, down_since_ms);
+	if (down_since_ms == 0)
+		look_ready(s);
 }
 
 static void
@@ -181,19 +185,17 @@ on_retry(struct ev_loop *loop, ev_timer *t, int revents)
 }
 
 static void
-say_ready(struct supervisor *s)
+say_ready(struct supervisor *s, const char *source)
 {
 	char where[SETTINGS_LISTENERS_MAX * (sizeof(s->listeners.text[0]) + 2)] = "";
-	struct feed_status feed;
 	size_t len = 0;
 
-	feed_look(s->feed, &feed);
 	s->ready = true;
 	for (unsigned i = 0; i < s->listeners.naddresses; i++)
 		len += (size_t)snprintf(where + len, sizeof(where) - len, "%s%s",
 		    i > 0 ? ", " : "", s->listeners.text[i]);
-	log_notice("ready: listening on %s, %u workers, feed %s", where, s->nworkers,
-	    feed.source);
+	log_notice(
+	    "ready: listening on %s, %u workers, feed %s", where, s->nworkers, source);
 	notify_ready(s->notify);
 }
 
@@ -208,6 +210,10 @@ say_status(const struct supervisor *s)
 	drain_look(s, &drain);
 	if (s->stopping)
 		(void)snprintf(what, sizeof(what), "stopping: ");
+	else if (s->waiting)
+		(void)snprintf(what, sizeof(what), "waiting for the feed: ");
+	else if (!s->ready)
+		(void)snprintf(what, sizeof(what), "starting: ");
 	else if (drain.workers > 0)
 		(void)snprintf(what, sizeof(what),
 		    "draining %u of %u workers: ", drain.workers, s->nworkers);
@@ -217,6 +223,33 @@ say_status(const struct supervisor *s)
 	notify_status(s->notify, "%s%llu connections, feed %s%s%s", what,
 	    (unsigned long long)connections, feed.source,
 	    feed.connected ? "" : " is down: ", feed.connected ? "" : feed.why);
+}
+
+/* Ready is who serves and has its feed. A Redis that is away is no reason to be killed
+ * and started anew, since clients are served meanwhile: so the wait has no end. */
+static void
+look_ready(struct supervisor *s)
+{
+	struct feed_status feed;
+
+	if (s->ready || s->stopping || !workers_healthy(s->workers))
+		return;
+	feed_look(s->feed, &feed);
+	if (feed.connected || !s->settings->feed_required) {
+		s->waiting = false;
+		say_ready(s, feed.source);
+	} else if (!s->waiting) {
+		s->waiting = true;
+		notify_extend(s->notify, EXTEND_MS);
+		log_notice(
+		    "clients are served, but the service is not ready before the "
+		    "feed is up (feed.required): %s",
+		    feed.why);
+	} else {
+		return;
+	}
+	say_status(s);
+	ev_timer_again(s->loop, &s->second); /* the next STATUS= in a second */
 }
 
 static void
@@ -229,7 +262,8 @@ on_second(struct ev_loop *loop, ev_timer *t, int revents)
 	expel_tick(s);
 	workers_watch(s->workers, now_ms);
 	supervisor_renew_tickets(s, now_ms);
-	if (s->stopping)
+	look_ready(s);
+	if (s->stopping || s->waiting)
 		notify_extend(s->notify, EXTEND_MS);
 	say_status(s);
 }
@@ -244,10 +278,7 @@ on_notify_feed(void *owner)
 void
 supervisor_workers_changed(struct supervisor *s)
 {
-	if (!s->ready && !s->stopping && workers_healthy(s->workers)) {
-		say_ready(s);
-		say_status(s);
-	}
+	look_ready(s);
 	if (s->stopping && workers_gone(s->workers))
 		ev_break(s->loop, EVBREAK_ALL);
 }
@@ -279,6 +310,7 @@ stop(struct supervisor *s)
 		return;
 	}
 	s->stopping = true;
+	s->waiting = false;
 	log_notice("stopping: clients are told to go away");
 	notify_stopping(s->notify);
 	notify_extend(s->notify, EXTEND_MS);
@@ -311,9 +343,7 @@ on_hup(struct ev_loop *loop, ev_signal *w, int revents)
 
 	if (s->stopping)
 		return;
-	notify_reloading(s->notify);
 	(void)!supervisor_reload(s, &changes, &faults); /* it has said how it went */
-	notify_ready(s->notify);
 	settings_changes_done(&changes);
 	faults_done(&faults);
 }

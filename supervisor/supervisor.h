@@ -55,6 +55,7 @@ struct supervisor {
 	ev_timer second;   /* once a second */
 	ev_timer deadline; /* of the stop */
 	bool ready;        /* said so */
+	bool waiting;      /* ... why not yet, while all workers serve */
 	bool stopping;
 	uint64_t reloads, reloads_failed;
 };

@@ -399,10 +399,10 @@ class Daemon:
                        "drain_timeout": "0",
                        "state_directory": self.dir},
             "limits": {"ping_interval": "1h", "pong_timeout": "1h", "write_timeout": "10m"},
-            "feed": {"source": "embedded"},
+            "feed": {"source": "embedded", "required": "no"},
         }
         if redis:
-            merged["feed"] = {"source": "pubsub", "redis": redis.url}
+            merged["feed"] = {"source": "pubsub", "redis": redis.url, "required": "no"}
         for section, keys in (settings or {}).items():
             merged.setdefault(section, {}).update(keys)
         for keys in merged.values():

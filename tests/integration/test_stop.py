@@ -135,25 +135,6 @@ class Stop(Case):
         self.assertEqual(d.wait_end(), 0)
         d.check_gone()
 
-    def test_stop_says_so_to_systemd(self):
-        d = self.daemon()
-        d.proc.send_signal(signal.SIGTERM)
-        self.assertEqual(d.wait_end(), 0)
-        wait_until(lambda: "STOPPING=1, not only %s" % d.notified,
-                   lambda: "STOPPING=1" in d.notified)
-        d.check_gone()
-
-
-class Watchdog(Case):
-    def test_watchdog_is_fed(self):
-        d = self.daemon(env={"WATCHDOG_USEC": "400000"})
-        for _ in range(3):
-            with d.changed:
-                d.notified = [n for n in d.notified if n != "WATCHDOG=1"]
-            d.wait_notify("WATCHDOG=1")
-        self.assertTrue(any(n.startswith("STATUS=") for n in d.notified))
-        d.stop()
-
 
 if __name__ == "__main__":
     unittest.main()
