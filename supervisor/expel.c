@@ -29,8 +29,9 @@ expel_now_ms(void)
 
 /* ---- here ---- */
 
-int
-expel_revoke(struct supervisor *s, const struct revocation *rev, uint64_t until_ms,
+/* As expel_revoke() does. */
+static int
+revoke_here(struct supervisor *s, const struct revocation *rev, uint64_t until_ms,
     uint64_t *ret_record)
 {
 	enum revoked_kind kind = rev->is_user ? REVOKED_USER : REVOKED_JTI;
@@ -49,11 +50,24 @@ expel_revoke(struct supervisor *s, const struct revocation *rev, uint64_t until_
 		desc.offset = id.hash[0];
 		desc.arg = id.hash[1];
 	}
-	if (r < 0)
+	if (r < 0) {
+		s->expelled.full++;
 		log_error(r, "too many users and tokens are revoked: one more is not "
 			     "remembered, and may come in again");
+	}
 	*ret_record = publisher_control(&s->publisher, &desc);
 	return *ret_record == 0 ? -ENOMEM : r;
+}
+
+int
+expel_revoke(struct supervisor *s, const struct revocation *rev, uint64_t until_ms,
+    uint64_t *ret_record)
+{
+	int r = revoke_here(s, rev, until_ms, ret_record);
+
+	s->expelled.revocations += until_ms != 0;
+	s->expelled.kicks += until_ms == 0;
+	return r;
 }
 
 uint64_t
@@ -64,6 +78,7 @@ expel_client(struct supervisor *s, uint64_t client)
 	    .data_kind = EXPEL_CLIENT,
 	    .offset = client};
 
+	s->expelled.kicks++;
 	return publisher_control(&s->publisher, &desc);
 }
 
@@ -73,6 +88,7 @@ expel_channel(struct supervisor *s, uint32_t channel)
 	struct ring_desc desc = {
 	    .type = RING_EXPEL, .channel = channel, .data_kind = EXPEL_CHANNEL};
 
+	s->expelled.kicks++;
 	return publisher_control(&s->publisher, &desc);
 }
 
@@ -89,7 +105,8 @@ not_kept(struct supervisor *s)
 {
 	unsigned long missed;
 
-	if (log_allowed(&s->revoke_limit, supervisor_now_ms(), &missed))
+	s->expelled.not_kept++;
+	if (log_allowed(&s->expel_limit, supervisor_now_ms(), &missed))
 		log_warning(0, "Redis did not keep a revocation: a host that starts "
 			       "later may not know of it; revoke again");
 }
@@ -145,7 +162,8 @@ expel_told(struct supervisor *s, const char *text, size_t len)
 	uint64_t record;
 
 	if (revocation_parse(text, len, &rev) < 0) {
-		if (log_allowed(&s->revoke_limit, supervisor_now_ms(), &missed))
+		s->expelled.malformed++;
+		if (log_allowed(&s->expel_limit, supervisor_now_ms(), &missed))
 			log_warning(0,
 			    "what came on " CHANNEL " revokes nobody: %s; send "
 			    "{\"user\":\"…\",\"for\":SECONDS}, or \"jti\"",
@@ -176,7 +194,7 @@ on_learned(void *owner, uint64_t tag, const redisReply *r)
 
 		if (member->str != NULL && score->str != NULL &&
 		    revocation_parse(member->str, member->len, &rev) == 0)
-			(void)expel_revoke(
+			(void)revoke_here(
 			    s, &rev, strtoull(score->str, NULL, 10), &record);
 	}
 }

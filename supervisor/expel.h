@@ -17,6 +17,14 @@
 struct revocation;
 struct supervisor;
 
+/* What was asked for: here, by other hosts, by backends. */
+struct expel_counts {
+	uint64_t kicks, revocations;
+	uint64_t full;      /* revocations that there was no room to remember */
+	uint64_t malformed; /* what came and was none */
+	uint64_t not_kept;  /* revocations that Redis did not keep */
+};
+
 /*
  * Revoke here, and close who has come in with it.
  *

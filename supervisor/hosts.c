@@ -35,6 +35,7 @@ struct hosts {
 	uint64_t last_number;
 	struct hosts_tell tell;
 	uint64_t ticked_ms;
+	struct hosts_counts counts;
 	struct log_limit limit;
 };
 
@@ -95,6 +96,7 @@ bad(struct hosts *h, const char *text, size_t len)
 	char quoted[160];
 	unsigned long missed;
 
+	h->counts.malformed++;
 	if (log_allowed(&h->limit, supervisor_now_ms(), &missed))
 		log_warning(0, "no host of ours says on " HOSTS_CHANNEL ": %s",
 		    log_quote(text, len, quoted, sizeof(quoted)));
@@ -186,6 +188,7 @@ scan_begin(struct hosts *h, struct host *host)
 {
 	if (host->scanning || host->stopped)
 		return;
+	h->counts.scans++;
 	host->pages = 0;
 	members_name_all(&host->members);
 	scan(h, host, "0");
@@ -381,6 +384,13 @@ hosts_bye(struct hosts *h)
 		hosts_tell_bye(&h->tell);
 }
 
+void
+hosts_look(const struct hosts *h, struct hosts_counts *ret)
+{
+	*ret = h != NULL ? h->counts : (struct hosts_counts){0};
+	ret->hosts = h != NULL ? h->nhosts : 0;
+}
+
 static void
 drop_silent(struct hosts *h, uint64_t now_ms)
 {
@@ -394,6 +404,7 @@ drop_silent(struct hosts *h, uint64_t now_ms)
 			    "host %s was not heard for %u ms: its %u members of "
 			    "channels are gone",
 			    host->node, expiry_ms(h), host->members.n);
+			h->counts.silent++;
 			host_drop(h, i);
 		}
 	}

@@ -28,6 +28,13 @@
 struct hosts;
 struct presence;
 
+struct hosts_counts {
+	unsigned hosts;     /* other ones that are known now */
+	uint64_t silent;    /* dropped for that */
+	uint64_t malformed; /* messages, and members in them, that were none */
+	uint64_t scans;     /* of a host's hash, as we counted otherwise */
+};
+
 #define HOSTS_MAX 1024
 
 /* p: borrowed. All others take NULL: then we are alone. */
@@ -44,6 +51,7 @@ void hosts_changed(struct hosts *h, struct slice channel, uint64_t client);
 /* Once a turn: tell it. */
 void hosts_flush(struct hosts *h);
 void hosts_bye(struct hosts *h);
+void hosts_look(const struct hosts *h, struct hosts_counts *ret);
 /* A few times a second. Returns whether it is to be called again. */
 bool hosts_tick(struct hosts *h);
 

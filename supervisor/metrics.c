@@ -6,7 +6,10 @@
 
 #include "shm/ring.h"
 #include "supervisor/admin.h"
+#include "supervisor/hosts.h"
 #include "supervisor/metrics.h"
+#include "supervisor/peers.h"
+#include "supervisor/presence.h"
 #include "supervisor/supervisor.h"
 
 #define NS 1e9
@@ -214,6 +217,63 @@ put_messages(const struct supervisor *s, FILE *out)
 }
 
 static void
+put_expelled(const struct supervisor *s, FILE *out)
+{
+	const struct expel_counts *n = &s->expelled;
+
+	gauge(out, "revocations", "users and tokens that are revoked now",
+	    (double)revoked_live(ring_revoked(s->ring)));
+	count(out, "revoked", "revocations that were asked for here or came from Redis",
+	    n->revocations);
+	count(out, "revoked_full", "revocations that there was no room to remember",
+	    n->full);
+	count(out, "revoked_malformed", "what came from Redis and revokes nobody",
+	    n->malformed);
+	count(out, "revoked_not_kept",
+	    "revocations that Redis did not keep for hosts that come later",
+	    n->not_kept);
+	count(out, "kicks", "kicks that were asked for", n->kicks);
+}
+
+static void
+put_presence(const struct supervisor *s, FILE *out)
+{
+	const struct presence *p = s->presence;
+	struct hosts_counts hosts;
+
+	hosts_look(p->hosts, &hosts);
+	gauge(out, "presence_members",
+	    "members of channels on all hosts, as this one knows them",
+	    (double)p->members.n);
+	count(out, "presence_joins", "members that came, on whichever host", p->joins);
+	count(
+	    out, "presence_leaves", "members that went, on whichever host", p->leaves);
+	count(out, "presence_untold", "joins and leaves that were not told", p->lost);
+	count(out, "presence_members_refused",
+	    "members that are not shown since there are too many", p->members.refused);
+	count(out, "presence_answers_refused",
+	    "lists of members that were refused since too many were asked for",
+	    p->answers_refused);
+	gauge(
+	    out, "presence_hosts", "other hosts whose members are known", hosts.hosts);
+	count(out, "presence_hosts_silent",
+	    "hosts whose members were dropped since they were not heard", hosts.silent);
+	count(out, "presence_malformed",
+	    "what came from Redis and is of no host of ours", hosts.malformed);
+	count(out, "presence_scans",
+	    "times that a host's members were read since the counts were not equal",
+	    hosts.scans);
+	if (s->peers == NULL)
+		return;
+	gauge(
+	    out, "peers_up", "1: other hosts hear us, and we them", peers_up(s->peers));
+	count(out, "peers_refused",
+	    "commands of what hosts tell each other that Redis "
+	    "refused",
+	    peers_refused(s->peers));
+}
+
+static void
 put_limits(const struct supervisor *s, FILE *out)
 {
 	const struct settings *set = s->settings;
@@ -263,6 +323,8 @@ metrics_text(const struct supervisor *s, size_t *ret_len)
 	put_host(s, out);
 	put_feed(s, out);
 	put_messages(s, out);
+	put_expelled(s, out);
+	put_presence(s, out);
 	put_limits(s, out);
 	admin_metrics(s->admin, out);
 	put_workers(s, out);

@@ -40,6 +40,7 @@ struct peers {
 	struct redis_link *sub, *cmd;
 	unsigned nheard; /* that Redis has confirmed */
 	struct fifo pending;
+	uint64_t refused;
 	struct log_limit reply_limit;
 };
 
@@ -47,6 +48,12 @@ bool
 peers_up(const struct peers *p)
 {
 	return p != NULL && p->nheard == NHEARD && redis_link_up(p->cmd);
+}
+
+uint64_t
+peers_refused(const struct peers *p)
+{
+	return p == NULL ? 0 : p->refused;
 }
 
 const char *
@@ -68,6 +75,7 @@ refused(struct peers *p, const char *what, const redisReply *r)
 	char quoted[160];
 	unsigned long missed;
 
+	p->refused++;
 	if (log_allowed(&p->reply_limit, supervisor_now_ms(), &missed))
 		log_warning(0, "Redis refuses what hosts tell each other (%s): %s",
 		    what, log_quote(r->str, r->len, quoted, sizeof(quoted)));

@@ -46,6 +46,7 @@ int peers_new(struct ev_loop *loop, const struct settings *settings,
 void peers_free(struct peers *p);
 
 bool peers_up(const struct peers *p);
+uint64_t peers_refused(const struct peers *p); /* commands, by Redis */
 /* The name of this life of this host, PEERS_NODE_LEN characters: "" without peers. */
 const char *peers_node(const struct peers *p);
 

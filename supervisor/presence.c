@@ -82,8 +82,10 @@ static void
 on_announce(void *owner, const struct member *m, bool join)
 {
 	struct presence *p = owner;
+	uint64_t *n = join ? &p->joins : &p->leaves;
 	struct push *push = p->pushes.len < PUSHES_MAX ? push_new(m, join) : NULL;
 
+	(*n)++;
 	if (push == NULL) {
 		push_lost(p);
 	} else if (p->pushes.len > 0 || push_now(p, push) == -ENOBUFS) {
@@ -169,8 +171,10 @@ within_budget(struct presence *p, size_t len)
 		p->budget = p->budget + grown > max ? max : p->budget + grown;
 		p->budget_ms = now_ms;
 	}
-	if (p->budget < len)
+	if (p->budget < len) {
+		p->answers_refused++;
 		return false;
+	}
 	p->budget -= len;
 	return true;
 }

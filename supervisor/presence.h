@@ -34,7 +34,9 @@ struct presence {
 	struct member_source *workers; /* [s->nworkers] */
 	struct hosts *hosts;           /* NULL: we are alone */
 	struct fifo pushes;            /* that wait for room in the ring */
-	uint64_t lost;                 /* of them, as too many waited */
+	uint64_t joins, leaves;        /* that were told */
+	uint64_t lost;                 /* pushes that were not, as too many waited */
+	uint64_t answers_refused;      /* beyond the share of the ring */
 	uint64_t budget, budget_ms;    /* bytes of answers; when it was reckoned */
 	struct log_limit limit;
 	ev_timer timer; /* runs while somebody is away, or other hosts are known */

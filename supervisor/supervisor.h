@@ -11,6 +11,7 @@
 
 #include "proto/journal.h"
 #include "proto/settings.h"
+#include "supervisor/expel.h"
 #include "supervisor/feed.h"
 #include "supervisor/listeners.h"
 #include "supervisor/publisher.h"
@@ -44,7 +45,8 @@ struct supervisor {
 	struct feed *feed;
 	struct peers *peers; /* NULL: there are none */
 	struct presence *presence;
-	struct log_limit revoke_limit; /* expel.c */
+	struct expel_counts expelled;
+	struct log_limit expel_limit;
 	struct ctlsock *ctlsock;
 	struct admin *admin; /* NULL: none */
 	struct notify *notify;

@@ -207,6 +207,7 @@ check(struct worker *w, struct slice token, int64_t now_s, struct token *ret_tok
 	if (why == NULL && expel_revoked(w, claim(t.text, t.subject_len),
 			       claim(t.text + t.subject_len + 1, t.jti_len)) != 0) {
 		token_done(&t);
+		page_add(w->page, PAGE_refused_revoked, 1);
 		why = "the token or its subject was revoked";
 	}
 	page_add(w->page, why == NULL ? PAGE_tokens : PAGE_tokens_refused, 1);

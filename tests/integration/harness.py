@@ -681,6 +681,13 @@ class Daemon:
         """The sum of a worker's field over all workers."""
         return sum(w[name] for w in self.workers())
 
+    def metric(self, name):
+        """The sum of wscast_NAME over its labels."""
+        found = re.findall(r"^wscast_%s(?:\{.*\})? (\S+)$" % name,
+                           self.wsctl("metrics").stdout, re.M)
+        assert found, name
+        return sum(map(float, found))
+
     @property
     def address(self):
         return "127.0.0.1:%d" % self.port

@@ -7,6 +7,8 @@ import sys
 import tempfile
 import unittest
 
+from websockets import InvalidStatusCode
+
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import Case, Ctl, CtlError, wait_until
 from jwt import Key
@@ -164,6 +166,14 @@ class Tokens(Case):
         self.assertEqual(d.ctl("revoke", jti="alice", **{"for": 0})["closed"], 1)
         await self.check_gone(crowd, 4401, ("a1", "alice"))
         self.assertEqual(d.ctl("status")["revocations"], 2)
+        self.assertEqual([d.metric(n) for n in ("kicks_total", "revoked_total", "revocations",
+                                                "expelled_total")], [1, 3, 2, 5])
+        again = V1.open(d, extra_headers={"Authorization": "Bearer " + self.key.token(sub="alice")})
+        with self.assertRaises(InvalidStatusCode) as e:
+            await again
+        self.assertEqual(e.exception.status_code, 401)
+        self.assertEqual(d.metric("refused_revoked_total"), 1)
+        self.assertEqual(d.metric("tokens_refused_total"), 1)
         self.assertEqual(list(crowd), [(None, None)])
         await crowd[None, None].close()
 
@@ -281,6 +291,8 @@ class Hosts(Case):
         redis.cli("PUBLISH", "wscast:!revoke", '{"user":"real"}')
         self.wait_revocations(1, d)
         d.wait_line("revokes nobody")
+        self.assertEqual([d.metric(n) for n in ("revoked_malformed_total", "revoked_total",
+                                                "revocations")], [len(bad), 1, 1])
 
     def test_revoke_without_redis_holds_here_and_is_said(self):
         redis = self.redis()

@@ -330,6 +330,7 @@ class Many(Presence):
                     self.assertEqual(msg["error"]["code"], "rate_limited")
                     break
             self.assertGreater(n, 10)
+            self.assertEqual(d.metric("presence_answers_refused_total"), 1)
             await a.ws.close()
 
         run(go())
@@ -535,7 +536,14 @@ class TwoHosts(Presence):
             self.assertEqual(listed(d)["0000000000000001"]["user"], "good")
             await self.event(a, "join")
             await self.event(a, "join")
+            self.assertEqual([d.metric("presence_" + n) for n in ("hosts", "members")], [1, 2])
+            self.assertGreater(d.metric("presence_malformed_total"), len(bad))
+            self.assertGreater(d.metric("presence_scans_total"), 0)
+            self.assertEqual(d.metric("peers_up"), 1)
+            self.assertEqual(d.metric("peers_refused_total"), d.metric("presence_scans_total"))
             wait_until("and gone, as nobody says more", lambda: len(listed(d)) == 1)
+            self.assertEqual([d.metric("presence_" + n) for n in (
+                "hosts", "hosts_silent_total", "joins_total", "leaves_total")], [0, 1, 2, 1])
             await a.close()
 
         run(go())
