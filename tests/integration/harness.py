@@ -108,6 +108,11 @@ def free_port():
 # ---- processes ----
 
 
+def program(name):
+    """Its path: what serves is not in everyone's PATH."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
 def proc_stat(pid):
     """(comm, state, ppid, CPU ticks, start time) of a process; None: it is gone."""
     try:

@@ -3,7 +3,6 @@ by TCP and by a unix socket. What is not installed is skipped, and says so."""
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "integration"))
-from harness import DEADLINE, Case, free_port, wait_until
+from harness import DEADLINE, Case, free_port, program, wait_until
 from wsclient import raw, run, soon
 
 HAPROXY = """
@@ -56,11 +55,6 @@ http {
     }
 }
 """
-
-
-def program(name):
-    """Its path: what serves is not in everyone's PATH."""
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 
 class Proxies(Case):
