@@ -2,8 +2,8 @@
  * Adoption under kill -9: serving processes die at random instants while they send to
  * sockets that take little at a time, and each successor goes on. Every byte that the
  * clients read is checked: frames whole, messages of each channel in order, none lost,
- * none twice. Of the last channel (slow = latest) some may be passed over, and never
- * the newest.
+ * none twice, and so are the pushes between them, which are for wscast.v1 alone. Of the
+ * last channel (slow = latest) some may be passed over, and never the newest.
  *
  * The seed is printed; WSCAST_SEED=n runs it again, WSCAST_KILLS=n as many times.
  */
@@ -38,6 +38,7 @@ struct peer {
 	uint64_t
 	    next[CHANNELS]; /* sequence number that must come; 0 = not subscribed */
 	uint64_t frames, pings, deflated, passed_over;
+	uint64_t pushes[CHANNELS];
 };
 
 struct scene {
@@ -49,7 +50,7 @@ struct scene {
 	int ring_fd, page_fd, table_fd, up_fd;
 	struct settings *settings;
 	struct peer peer[CONNECTIONS];
-	uint64_t seq[CHANNELS];
+	uint64_t seq[CHANNELS], pushes[CHANNELS];
 	struct deflater *deflater;
 	struct inflater *inflater;
 };
@@ -236,7 +237,7 @@ publish(struct scene *sc)
 	size_t len = payload_of(channel, sc->seq[channel] + 1, data);
 	char name[] = {'c', (char)('0' + channel)};
 	struct message m = {
-	    name, 2, directory_offset(dir, channel) + 1, data, len, DATA_TEXT};
+	    name, 2, directory_offset(dir, channel) + 1, data, len, DATA_TEXT, 0};
 	struct ring_desc desc = {.type = RING_MESSAGE,
 	    .channel = channel,
 	    .offset = m.offset,
@@ -259,7 +260,52 @@ publish(struct scene *sc)
 	return true;
 }
 
+/* As those who are present are told that somebody comes or goes. */
+static void
+publish_push(struct scene *sc)
+{
+	unsigned channel = rnd(sc, LATEST);
+	struct ring_desc desc = {.type = RING_PUSH, .channel = channel};
+	char text[100];
+	uint8_t head[FRAME_HEAD_MAX], *room;
+	size_t len = (size_t)sprintf(text, "{\"push\":[%u,%llu,%llu]}", channel,
+	    (unsigned long long)sc->seq[channel],
+	    (unsigned long long)sc->pushes[channel] + 1);
+	size_t head_len = frame_head(OPCODE_TEXT, len, head);
+
+	room = ring_room(sc->ring, DIALECT_V1, head_len + len);
+	if (room == NULL) {
+		ring_abort(sc->ring);
+		return;
+	}
+	memcpy(room, head, head_len);
+	memcpy(room + head_len, text, len);
+	ring_put(sc->ring, DIALECT_V1, head_len + len);
+	if (ring_commit(sc->ring, &desc) == 0)
+		ring_abort(sc->ring);
+	else
+		sc->pushes[channel]++;
+}
+
 /* ---- what the clients read ---- */
+
+/* It comes behind all that was published before it. */
+static void
+check_push(struct peer *p, const char *data, size_t len)
+{
+	unsigned long long seq, n;
+	unsigned channel;
+	char text[100];
+
+	assert_true(len < sizeof(text));
+	memcpy(text, data, len);
+	text[len] = '\0';
+	assert_int_equal(
+	    sscanf(text, "{\"push\":[%u,%llu,%llu]}", &channel, &seq, &n), 3);
+	assert_true(channel < LATEST);
+	assert_int_equal(p->next[channel], seq + 1);
+	assert_int_equal(n, ++p->pushes[channel]);
+}
 
 static void
 check_message(struct peer *p, bool v1, const char *data, size_t len)
@@ -306,7 +352,10 @@ check_text(
 		p->deflated++;
 	}
 	assert_int_equal(first & ~FRAME_RSV1, 0x80 | OPCODE_TEXT);
-	check_message(p, idx % 2 == 1, (const char *)payload, len);
+	if (idx % 2 == 1 && len > 7 && memcmp(payload, "{\"push\"", 7) == 0)
+		check_push(p, (const char *)payload, len);
+	else
+		check_message(p, idx % 2 == 1, (const char *)payload, len);
 }
 
 /* Take all whole frames off the front of the buffer. */
@@ -364,11 +413,15 @@ read_some(struct scene *sc, uint32_t idx)
 static bool
 all_have_all(const struct scene *sc)
 {
-	for (int i = 0; i < CONNECTIONS; i++)
+	for (int i = 0; i < CONNECTIONS; i++) {
+		const struct peer *p = &sc->peer[i];
+
 		for (int c = 0; c < CHANNELS; c++)
-			if (sc->peer[i].next[c] != 0 &&
-			    sc->peer[i].next[c] != sc->seq[c] + 1)
+			if (p->next[c] != 0 &&
+			    (p->next[c] != sc->seq[c] + 1 ||
+				(i % 2 == 1 && p->pushes[c] != sc->pushes[c])))
 				return false;
+	}
 	return true;
 }
 
@@ -420,7 +473,7 @@ test_adoption_killed_at_random_no_byte_lost_or_repeated(void **state)
 {
 	struct scene sc = {.seed = number_from("WSCAST_SEED", (unsigned)time(NULL))};
 	unsigned kills = number_from("WSCAST_KILLS", 300);
-	uint64_t frames = 0, pings = 0, deflated = 0, passed_over = 0;
+	uint64_t frames = 0, pings = 0, pushes = 0, deflated = 0, passed_over = 0;
 	struct timespec deadline, now;
 	pid_t pid;
 
@@ -433,8 +486,11 @@ test_adoption_killed_at_random_no_byte_lost_or_repeated(void **state)
 		unsigned steps = rnd(&sc, 8) == 0 ? rnd(&sc, 200) : 1000000;
 
 		while (steps-- > 0 && page_get(sc.page, PAGE_sends) < sends) {
-			if (readers_near(&sc))
+			if (readers_near(&sc)) {
 				(void)publish(&sc);
+				if (rnd(&sc, 4) == 0)
+					publish_push(&sc);
+			}
 			(void)read_some(&sc, rnd(&sc, CONNECTIONS));
 		}
 		kill_and_wait(pid);
@@ -451,17 +507,21 @@ test_adoption_killed_at_random_no_byte_lost_or_repeated(void **state)
 	for (int i = 0; i < CONNECTIONS; i++) {
 		frames += sc.peer[i].frames;
 		pings += sc.peer[i].pings;
+		pushes += sc.peer[i].pushes[0] + sc.peer[i].pushes[1];
 		deflated += sc.peer[i].deflated;
 		passed_over += sc.peer[i].passed_over;
 	}
-	assert_true(pings > 0 && deflated > frames / 8 && deflated < frames / 2);
+	assert_true(pings > 0 && pushes > frames / 20 && deflated > frames / 8 &&
+		    deflated < frames / 2);
 	assert_true(page_get(sc.page, PAGE_blocked) > kills / 4); /* frames were cut */
 	assert_true(passed_over > 0);
-	print_message("%u kills, %llu messages (%llu deflated) and %llu pings read, "
-		      "%llu messages passed over, %llu short sends, "
-		      "%llu frames rebuilt\n",
+	print_message(
+	    "%u kills, %llu messages (%llu deflated), %llu pushes and %llu pings read, "
+	    "%llu messages passed over, %llu short sends, "
+	    "%llu frames rebuilt\n",
 	    kills, (unsigned long long)frames, (unsigned long long)deflated,
-	    (unsigned long long)pings, (unsigned long long)passed_over,
+	    (unsigned long long)pushes, (unsigned long long)pings,
+	    (unsigned long long)passed_over,
 	    (unsigned long long)page_get(sc.page, PAGE_blocked),
 	    (unsigned long long)page_get(sc.page, PAGE_rebuilt));
 	scene_close(&sc);
