@@ -1,9 +1,11 @@
 /*
- * wscast.conf(5) against the table of settings: the same keys, defaults, bounds and
- * words. Reads man/wscast.conf.5, so it runs from the top of the tree.
+ * wscast.conf(5) against the table of settings: the same keys, types, defaults, bounds
+ * and words, and what a reload changes. Reads man/wscast.conf.5, so it runs from the
+ * top of the tree.
  *
- * In the page, a section is `.Ss [NAME]`, a setting `.It Ic KEY No = Cm DEFAULT`, its
- * bounds `From MIN to MAX.`, and a word that it knows `.Cm WORD`.
+ * In the page, a section is `.Ss [NAME]`, a setting `.It Ic KEY No = Cm DEFAULT`, the
+ * next line its facts, `A TYPE from MIN to MAX; a reload changes it.`, and a word that
+ * it knows `.Cm WORD`.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -65,6 +67,25 @@ is_amount(const struct setting *k)
 	       k->type == SETTING_PERCENT || k->type == SETTING_TIME;
 }
 
+/* What the page calls a setting of its type. */
+static const char *
+kind_name(const struct setting *k)
+{
+	static const char *const names[] = {
+	    [SETTING_BOOL] = "switch",
+	    [SETTING_NUMBER] = "number",
+	    [SETTING_SIZE] = "size",
+	    [SETTING_PERCENT] = "part",
+	    [SETTING_TIME] = "time",
+	    [SETTING_WORD] = "word",
+	    [SETTING_STRING] = "text",
+	    [SETTING_LIST] = "list",
+	    [SETTING_LISTEN] = "list",
+	};
+
+	return k->file != FILE_NONE ? "file" : names[k->type];
+}
+
 /* What the page's amount means, in the setting's own unit. */
 static uint32_t
 amount_of(const struct setting *k, const char *text)
@@ -119,23 +140,34 @@ test_man_defaults_are_the_tables(void **state)
 	}
 }
 
+/* The first line of an item: what it is, its bounds, and what changes it. */
 static void
-test_man_bounds_are_the_tables(void **state)
+test_man_facts_are_the_tables(void **state)
 {
 	for (size_t i = 0; i < settings_table_len; i++) {
 		const struct setting *k = &settings_table[i];
-		char *item = item_find(*state, k), min[32], max[32];
-		const char *bounds;
+		bool may_be_empty = k->zero != NULL && *k->zero == '\0';
+		char *item = item_find(*state, k), want[200], min[32], max[32];
+		char *facts, bounds[100] = "";
 
 		assert_non_null(item);
-		bounds = strstr(item, "\nFrom ");
-		assert_int_equal(bounds != NULL, is_amount(k));
-		if (bounds != NULL) {
+		facts = strchr(item, '\n') + 1;
+		*strchr(facts, '\n') = '\0';
+		if (is_amount(k)) {
+			const char *from = strstr(facts, " from ");
+
+			assert_non_null(from);
 			assert_int_equal(
-			    sscanf(bounds, "\nFrom %31s to %31[^.]", min, max), 2);
+			    sscanf(from, " from %31s to %31[^,;]", min, max), 2);
 			assert_int_equal(amount_of(k, min), k->min);
 			assert_int_equal(amount_of(k, max), k->max);
+			(void)snprintf(
+			    bounds, sizeof(bounds), " from %s to %s", min, max);
 		}
+		(void)snprintf(want, sizeof(want), "A %s%s%s; %s.", kind_name(k),
+		    bounds, may_be_empty ? ", or empty" : "",
+		    k->reload ? "a reload changes it" : "it takes a restart");
+		assert_string_equal(facts, want);
 		free(item);
 	}
 }
@@ -148,6 +180,10 @@ test_man_names_each_word(void **state)
 		char *item = item_find(*state, k), want[64];
 
 		assert_non_null(item);
+		if (k->zero != NULL && *k->zero != '\0') {
+			(void)snprintf(want, sizeof(want), "\n.Cm %s", k->zero);
+			assert_non_null(strstr(item, want));
+		}
 		for (size_t j = 0; k->words != NULL && k->words[j] != NULL; j++) {
 			(void)snprintf(want, sizeof(want), "\n.Cm %s", k->words[j]);
 			if (strstr(item, want) == NULL)
@@ -291,7 +327,7 @@ main(void)
 	    cmocka_unit_test(test_man_each_setting_has_its_item),
 	    cmocka_unit_test(test_man_has_no_other_item),
 	    cmocka_unit_test(test_man_defaults_are_the_tables),
-	    cmocka_unit_test(test_man_bounds_are_the_tables),
+	    cmocka_unit_test(test_man_facts_are_the_tables),
 	    cmocka_unit_test(test_man_names_what_takes_a_restart),
 	    cmocka_unit_test(test_man_names_each_word),
 	    cmocka_unit_test(test_man_example_file_sets_defaults_alone),
