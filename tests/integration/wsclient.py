@@ -17,14 +17,16 @@ async def soon(awaitable, what="an answer"):
 
 
 async def connect(daemon, path, **kwargs):
-    """A WebSocket; by default it offers no compression and takes large messages."""
+    """A WebSocket; by default it offers no compression and takes large messages.
+    ssl: a context, to come through TLS."""
     kwargs.setdefault("compression", None)
     kwargs.setdefault("max_size", 1 << 26)
     kwargs.setdefault("max_queue", None)
     kwargs.setdefault("ping_interval", None)
     kwargs.setdefault("close_timeout", 5)
-    return await soon(
-        websockets.connect("ws://%s%s" % (daemon.address, path), **kwargs), "the upgrade")
+    scheme = "wss" if kwargs.get("ssl") else "ws"
+    return await soon(websockets.connect(
+        "%s://%s%s" % (scheme, daemon.address, path), **kwargs), "the upgrade")
 
 
 async def raw(daemon, *channels, **kwargs):

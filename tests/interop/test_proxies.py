@@ -1,8 +1,11 @@
-"""Real proxies in front: HAProxy by the PROXY protocol, nginx by X-Forwarded-For, both
-by TCP and by a unix socket. What is not installed is skipped, and says so."""
+"""Real proxies in front, as wscast-tuning(7) says: HAProxy by the PROXY protocol and by
+HTTP, nginx by X-Forwarded-For, by TCP and by a unix socket. What they are told, and what
+wscastd is told beside, is taken from the page. What is not installed is skipped, and says
+so."""
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,25 +13,15 @@ import sys
 import tempfile
 import unittest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                                "..", "integration"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(os.path.dirname(HERE), "integration"), HERE]
+import websockets
 from harness import DEADLINE, Case, free_port, program, wait_until
+from manpage import conf_settings, snippets
+from tlsclient import context, make_certificate
 from wsclient import raw, run, soon
 
-HAPROXY = """
-global
-    maxconn 100
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-frontend in
-    bind 127.0.0.1:%(port)d
-    default_backend ws
-backend ws
-    server ws %(server)s %(send)s
-"""
+# What a whole nginx.conf has around a file of conf.d.
 NGINX = """
 daemon off;
 master_process off;
@@ -42,19 +35,21 @@ http {
     fastcgi_temp_path %(dir)s/fastcgi;
     uwsgi_temp_path %(dir)s/uwsgi;
     scgi_temp_path %(dir)s/scgi;
-    server {
-        listen 127.0.0.1:%(port)d;
-        location / {
-            proxy_pass http://%(server)s;
-            proxy_http_version 1.1;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection upgrade;
-            proxy_set_header Host $host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        }
-    }
+    %(text)s
 }
 """
+# (what wscast-tuning(7) says, what is meant here). {names} are those of `places`.
+PLACES = (
+    (r"127\.0\.0\.1:8080", "127.0.0.1:{server}"),
+    (r"127\.0\.0\.1:8081", "127.0.0.1:{admin}"),
+    (r"check port 8081", "check port {admin} inter 50ms"),
+    (r"127\.0\.0\.1:3000", "127.0.0.1:{site}"),
+    (r"bind :(443|80)\b", "bind 127.0.0.1:{port}"),
+    (r"listen 80;", "listen 127.0.0.1:{port};"),
+    (r"/etc/haproxy/|/run/wscast/", "{dir}/"),
+    (r"group=[a-z-]+", "mode=0666"),
+    (r"maxconn \d+", "maxconn 100"),
+)
 
 
 class Proxies(Case):
@@ -62,14 +57,27 @@ class Proxies(Case):
         self.dir = self.enterContext(tempfile.TemporaryDirectory())
         os.chmod(self.dir, 0o755)
 
-    def start(self, name, text, **values):
-        """The proxy on a free port, which is returned."""
+    def places(self):
+        """Where all is in this test; a new port for each proxy."""
+        self.names = {"server": free_port(), "admin": free_port(), "site": free_port(),
+                      "port": free_port(), "dir": self.dir}
+
+    def text_of(self, kind, name):
+        """The page's snippet, with what is meant here."""
+        found = [s for s in snippets(kind) if s.name == name]
+        self.assertEqual(len(found), 1, (kind, name))
+        text = found[0].text
+        for pattern, place in PLACES:
+            text = re.sub(pattern, place.format_map(self.names), text)
+        return text
+
+    def start(self, name, text):
+        """The proxy."""
         if not program(name):
             self.skipTest("no %s here (packaging/install-deps clients)" % name)
-        port = free_port()
         conf = os.path.join(self.dir, name + ".conf")
         with open(conf, "w") as f:
-            f.write(text % dict(values, port=port, dir=self.dir))
+            f.write(text if name == "haproxy" else NGINX % {"dir": self.dir, "text": text})
         argv = [program(name)] + (["-f", conf, "-db"] if name == "haproxy"
                                   else ["-c", conf, "-p", self.dir])
         proc = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -79,16 +87,18 @@ class Proxies(Case):
         def listens():
             self.assertIsNone(proc.poll(), "%s ended" % name)
             with socket.socket() as s:
-                return s.connect_ex(("127.0.0.1", port)) == 0
+                return s.connect_ex(("127.0.0.1", self.names["port"])) == 0
 
         wait_until("%s listens" % name, listens)
-        return port
 
-    def serve(self, port, listen, **server):
-        """A daemon that is reached by the proxy's port."""
-        d = self.daemon({"server": dict(server, listen=[listen]),
-                         "channel *": {"publish": "anyone"}}, workers=1)
-        d.port = port
+    def serve(self, text, **server):
+        """A daemon with the page's settings that is reached by the proxy."""
+        settings = conf_settings(text)
+        settings["server"]["listen"] = [settings["server"]["listen"]]
+        settings["server"].update(server)
+        settings["channel *"] = {"publish": "anyone"}
+        d = self.daemon(settings, workers=1)
+        d.port = self.names["port"]
         return d
 
     def use(self, d, address, **kwargs):
@@ -116,41 +126,105 @@ class Proxies(Case):
 
         run(go())
 
-    def where(self, kind):
-        """(what we listen on, as the proxy names it)"""
-        if kind == "unix":
-            path = os.path.join(self.dir, "ws.sock")
-            return "unix:%s mode=0666" % path, "unix:" + path
-        port = free_port()
-        return "127.0.0.1:%d" % port, "127.0.0.1:%d" % port
+    # -- as the page says --
 
-    def test_haproxy_names_its_clients(self):
-        for kind, send in (("tcp", "send-proxy"), ("tcp", "send-proxy-v2"),
-                           ("tcp", "send-proxy-v2 proxy-v2-options crc32c,unique-id"),
-                           ("unix", "send-proxy-v2")):
-            with self.subTest(kind=kind, send=send):
-                listen, server = self.where(kind)
-                if kind == "unix":
-                    server = server.replace("unix:", "unix@")
-                port = self.start("haproxy", HAPROXY, server=server, send=send)
-                self.use(self.serve(port, listen + " proxy=v2"), "127.0.0.9")
+    def certificate(self):
+        """example.pem as HAProxy wants it, and a client's context that trusts it."""
+        pem, key = make_certificate(self.dir, "localhost")
+        with open(os.path.join(self.dir, "example.pem"), "w") as out:
+            for path in (pem, key):
+                with open(path) as f:
+                    out.write(f.read())
+        return {"ssl": context(pem), "server_hostname": "localhost"}
 
-    def test_haproxy_check_is_no_client(self):
-        listen, server = self.where("tcp")
-        port = self.start("haproxy", HAPROXY, server=server,
-                          send="send-proxy-v2 check check-send-proxy inter 50ms")
-        d = self.serve(port, listen + " proxy=v2", max_connections_per_ip=1)
+    def haproxy_through(self, change=lambda text: text):
+        """TCP with TLS; change: the pair of settings and configuration, made another."""
+        self.places()
+        tls = self.certificate()
+        d = self.serve(change(self.text_of("conf", "haproxy-tcp")))
+        self.start("haproxy", change(self.text_of("haproxy", "haproxy-tcp")))
+        self.use(d, "127.0.0.9", **tls)
+        return d
+
+    def test_haproxy_by_tcp_as_the_page_says(self):
+        d = self.haproxy_through()
+        self.assertEqual(d.counter("refused_proxy"), 0)
+
+    def test_haproxy_leaves_a_host_that_is_drained(self):
+        """By /ready: it goes to no worker any more, and comes back."""
+        self.places()
+        tls = self.certificate()
+        d = self.serve(self.text_of("conf", "haproxy-tcp"))
+        self.start("haproxy", self.text_of("haproxy", "haproxy-tcp"))
+
+        async def refused():
+            try:
+                await (await raw(d, "news", **tls)).close()
+            except (OSError, websockets.InvalidHandshake):
+                return True
+            return False
+
+        async def go():
+            self.assertFalse(await refused())
+            d.ctl("drain", over=600)
+            seen = -1
+            while not await refused() or d.counter("refused") != seen:
+                seen = d.counter("refused")
+            d.ctl("undrain")
+            while await refused():
+                await asyncio.sleep(0.01)
+
+        run(asyncio.wait_for(go(), DEADLINE))
+
+    def test_haproxy_by_other_headers_and_a_unix_socket(self):
+        path = os.path.join(self.dir, "ws.sock")
+        for old, new in (("send-proxy-v2", "send-proxy"),
+                         ("send-proxy-v2",
+                          "send-proxy-v2 proxy-v2-options crc32c,unique-id"),
+                         (r"server host1 \S+", "server host1 unix@%s" % path)):
+
+            def change(text):
+                text = re.sub(old, new, text)
+                if path in new:
+                    text = re.sub(r"^listen = \S+", "listen = unix:%s mode=0666" % path,
+                                  text, flags=re.M)
+                    text = text.replace("check port", "check addr 127.0.0.1 port")
+                return text
+
+            with self.subTest(new):
+                self.haproxy_through(change)
+
+    def test_haproxy_check_by_proxy_header_is_no_client(self):
+        self.places()
+        tls = self.certificate()
+        text = self.text_of("haproxy", "haproxy-tcp").replace("option httpchk", "#")
+        text = re.sub(r"check port \d+", "check check-send-proxy", text)
+        self.start("haproxy", text)
+        d = self.serve(self.text_of("conf", "haproxy-tcp"), max_connections_per_ip=1)
         wait_until("some checks came", lambda: d.counter("accepted") >= 3)
         self.assertEqual(d.counter("refused_proxy"), 0)
-        self.use(d, "127.0.0.9")
+        self.use(d, "127.0.0.9", **tls)
 
-    def test_nginx_names_its_clients(self):
-        for kind, trusted in (("tcp", "127.0.0.1"), ("unix", "unix:")):
-            with self.subTest(kind=kind):
-                listen, server = self.where(kind)
-                port = self.start("nginx", NGINX, server=server)
-                d = self.serve(port, listen, trusted_proxies=trusted)
-                self.use(d, "127.0.0.9", extra_headers={"X-Forwarded-For": "192.0.2.1"})
+    def test_haproxy_by_http_as_the_page_says(self):
+        self.places()
+        d = self.serve(self.text_of("conf", "haproxy-http"))
+        self.start("haproxy", self.text_of("haproxy", "haproxy-http"))
+        self.use(d, "127.0.0.9", origin="http://example.com",
+                 extra_headers={"X-Forwarded-For": "192.0.2.1"})
+
+    def test_nginx_as_the_page_says(self):
+        for name in ("nginx-tcp", "nginx-unix"):
+            with self.subTest(name):
+                self.places()
+                d = self.serve(self.text_of("conf", name))
+                self.start("nginx", self.text_of("nginx", name))
+                # A page of the same host: the proxy passes on for whom the request is.
+                self.use(d, "127.0.0.9", origin="http://" + d.address,
+                         extra_headers={"X-Forwarded-For": "192.0.2.1"})
+
+    def test_each_snippet_of_a_proxy_is_run(self):
+        self.assertEqual({s.name for s in snippets("haproxy", "nginx")},
+                         {"haproxy-tcp", "haproxy-http", "nginx-tcp", "nginx-unix"})
 
 
 if __name__ == "__main__":
