@@ -6,6 +6,8 @@
 #include "shm/map.h"
 #include "shm/page.h"
 
+#define PAGE_LEN ((ssize_t)map_round(sizeof(struct page)))
+
 _Static_assert(offsetof(struct page, done) == 128, "apart from what never changes");
 _Static_assert(offsetof(struct page, asleep) == 256, "apart from what always does");
 _Static_assert(offsetof(struct page, state) == 384, "apart from the flag");
@@ -53,11 +55,11 @@ page_create(unsigned index, struct page **ret_page, int *ret_fd)
 	void *map;
 	struct page *p;
 	int fd;
-	int r = map_memfd("wscast-page", MAP_PAGE, &fd);
+	int r = map_memfd("wscast-page", PAGE_LEN, &fd);
 
 	if (r < 0)
 		return r;
-	r = map_open(fd, MAP_PAGE, true, &map);
+	r = map_open(fd, PAGE_LEN, true, &map);
 	if (r < 0) {
 		(void)close(fd);
 		return r;
@@ -82,13 +84,13 @@ page_open(int fd, bool writer, struct page **ret_page)
 
 	if (size < 0)
 		return (int)size;
-	if (size != MAP_PAGE)
+	if (size != PAGE_LEN)
 		return -EPROTO;
-	r = map_open(fd, MAP_PAGE, writer, &map);
+	r = map_open(fd, PAGE_LEN, writer, &map);
 	if (r < 0)
 		return r;
 	if (((struct page *)map)->version != PAGE_VERSION) {
-		map_close(map, MAP_PAGE);
+		map_close(map, PAGE_LEN);
 		return -EPROTO;
 	}
 	*ret_page = map;
@@ -98,7 +100,7 @@ page_open(int fd, bool writer, struct page **ret_page)
 void
 page_close(struct page *p)
 {
-	map_close(p, MAP_PAGE);
+	map_close(p, PAGE_LEN);
 }
 
 const char *
@@ -180,6 +182,7 @@ page_continue(struct page *p, const struct page *before)
 			word_add(&p->times[t].bucket[i], times.bucket[i]);
 		word_add(&p->times[t].sum_ns, times.sum_ns);
 	}
+	rule_rows_continue(&p->rules, &before->rules);
 }
 
 void

@@ -1,7 +1,7 @@
 /*
  * page.h - what one worker tells everyone: how far it is, whether it sleeps,
- * what it counted. One page (memfd) for each worker index; it outlives the
- * serving process, whose successor counts on.
+ * what it counted, also by rule. One page (memfd) for each worker index; it outlives
+ * the serving process, whose successor counts on.
  *
  * Process  every word is written by the worker (the serving process; while there is
  *          none, its keeper), and read by the supervisor and wsctl, who take nothing
@@ -16,8 +16,9 @@
 #include <stdint.h>
 
 #include "shm/ring.h"
+#include "shm/rulerows.h"
 
-#define PAGE_VERSION 8
+#define PAGE_VERSION 9
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
@@ -157,8 +158,8 @@ struct page {
 
 	_Atomic uint64_t counter[PAGE_COUNTER_COUNT];
 	struct page_times times[PAGE_TIME_COUNT];
+	struct rule_rows rules;
 };
-_Static_assert(sizeof(struct page) <= 4096, "a page");
 
 /*
  * Make the memfd (close-on-exec) and map it / map an existing one, whose size and
@@ -213,7 +214,7 @@ struct page_times_now {
 };
 void page_times_look(
     const struct page *p, enum page_time t, struct page_times_now *ret);
-/* Go on where another page stopped: its counters and histograms. */
+/* Go on where another page stopped: its counters, histograms and rows of rules. */
 void page_continue(struct page *p, const struct page *before);
 
 /* What a reader may know of a worker, counters aside, as of about now. */

@@ -10,6 +10,7 @@
 #include "supervisor/metrics.h"
 #include "supervisor/peers.h"
 #include "supervisor/presence.h"
+#include "supervisor/rules.h"
 #include "supervisor/supervisor.h"
 
 #define NS 1e9
@@ -161,6 +162,39 @@ put_workers(const struct supervisor *s, FILE *out)
 	}
 }
 
+/* ---- rules ---- */
+
+static void
+put_label(FILE *out, const char *text)
+{
+	for (; *text != '\0'; text++) {
+		if (*text == '"' || *text == '\\')
+			(void)fputc('\\', out);
+		(void)fputc(*text, out);
+	}
+}
+
+static void
+put_rules(const struct supervisor *s, FILE *out)
+{
+	struct rule_sum sum[RULE_ROWS];
+	unsigned n = rules_sum(s->rules, workers_pages(s->workers), s->nworkers, sum);
+
+	for (int c = 0; c < RULE_COUNTER_COUNT; c++) {
+		const char *name = rule_counter_name((enum rule_counter)c);
+
+		(void)fprintf(out,
+		    "# HELP wscast_rule_%s_total %s\n# TYPE wscast_rule_%s_total "
+		    "counter\n",
+		    name, rule_counter_help((enum rule_counter)c), name);
+		for (unsigned i = 0; i < n; i++) {
+			(void)fprintf(out, "wscast_rule_%s_total{rule=\"", name);
+			put_label(out, sum[i].glob != NULL ? sum[i].glob : "(others)");
+			(void)fprintf(out, "\"} %" PRIu64 "\n", sum[i].counter[c]);
+		}
+	}
+}
+
 /* ---- the supervisor ---- */
 
 static void
@@ -277,21 +311,51 @@ static void
 put_limits(const struct supervisor *s, FILE *out)
 {
 	const struct settings *set = s->settings;
+	const struct {
+		const char *name, *setting;
+		double value;
+	} limits[] = {
+	    {"connections", "server.max_connections", set->max_connections},
+	    {"connections_per_ip", "server.max_connections_per_ip",
+		set->max_connections_per_ip},
+	    {"handshakes_per_second", "server.max_handshakes_per_second",
+		set->max_handshakes_per_second},
+	    {"handshakes_per_second_per_ip", "server.max_handshakes_per_second_per_ip",
+		set->max_handshakes_per_second_per_ip},
+	    {"message_size_bytes", "limits.max_message_size", set->max_message_size},
+	    {"message_rate", "limits.message_rate", set->message_rate},
+	    {"message_burst", "limits.message_burst", set->message_burst},
+	    {"byte_rate", "limits.byte_rate", set->byte_rate},
+	    {"byte_burst", "limits.byte_burst", set->byte_burst},
+	    {"channels_per_connection", "limits.channels_per_connection",
+		set->channels_per_connection},
+	    {"handshake_timeout_seconds", "limits.handshake_timeout",
+		set->handshake_timeout_ms / 1e3},
+	    {"ping_interval_seconds", "limits.ping_interval",
+		set->ping_interval_ms / 1e3},
+	    {"pong_timeout_seconds", "limits.pong_timeout", set->pong_timeout_ms / 1e3},
+	    {"write_timeout_seconds", "limits.write_timeout",
+		set->write_timeout_ms / 1e3},
+	    {"send_buffer_bytes", "limits.send_buffer", set->send_buffer},
+	};
 
-	gauge(out, "limit_connections", "server.max_connections; 0: as there is room",
-	    set->max_connections);
-	gauge(out, "limit_connections_per_ip",
-	    "server.max_connections_per_ip; 0: any number",
-	    set->max_connections_per_ip);
-	gauge(out, "limit_handshakes_per_second",
-	    "server.max_handshakes_per_second; 0: any number",
-	    set->max_handshakes_per_second);
-	gauge(out, "limit_message_size_bytes", "limits.max_message_size",
-	    set->max_message_size);
-	gauge(out, "limit_message_rate", "limits.message_rate; 0: any number",
-	    set->message_rate);
-	gauge(out, "limit_channels_per_connection", "limits.channels_per_connection",
-	    set->channels_per_connection);
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		char name[64], help[80];
+
+		(void)snprintf(name, sizeof(name), "limit_%s", limits[i].name);
+		(void)snprintf(help, sizeof(help), "the setting %s", limits[i].setting);
+		gauge(out, name, help, limits[i].value);
+	}
+}
+
+static void
+put_channels(const struct supervisor *s, FILE *out)
+{
+	gauge(out, "channels_known", "channels that the ring or a worker refers to",
+	    registry_count(s->registry));
+	count(out, "gaps",
+	    "gaps declared: of a channel, as messages may have been lost",
+	    registry_gaps(s->registry));
 }
 
 static void
@@ -303,6 +367,8 @@ put_host(const struct supervisor *s, FILE *out)
 	gauge(out, "uptime_seconds", "time since wscastd started",
 	    (double)(supervisor_now_ms() - s->started_ms) / 1e3);
 	gauge(out, "ready", "1: /ready says so", supervisor_ready(s));
+	gauge(out, "draining", "1: all workers are drained, or it stops",
+	    ring_draining(s->ring));
 	gauge(out, "workers", "workers of this host", s->nworkers);
 	count(out, "reloads", "times that new settings were taken", s->reloads);
 	count(out, "reloads_failed", "reloads refused for faults in the settings",
@@ -325,8 +391,10 @@ metrics_text(const struct supervisor *s, size_t *ret_len)
 	put_messages(s, out);
 	put_expelled(s, out);
 	put_presence(s, out);
+	put_channels(s, out);
 	put_limits(s, out);
 	admin_metrics(s->admin, out);
+	put_rules(s, out);
 	put_workers(s, out);
 	put_counters(s, out);
 	put_times(s, out);

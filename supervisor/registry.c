@@ -60,6 +60,7 @@ struct registry {
 	uint64_t *interest; /* `words` each: the workers that have a subscriber */
 	uint64_t *synced;   /* `words` each: named since the worker's SYNC_BEGIN */
 	uint32_t cap, len, count, free_first;
+	uint64_t gaps;
 
 	struct list lists[LIST_COUNT];
 	uint64_t now_ms;
@@ -315,6 +316,7 @@ write_gap(struct registry *r, uint32_t idx)
 	memcpy(name, registry_name(r, idx, &len), sizeof(name));
 	directory_set(r->dir, idx, name, len, offset);
 	write_record(r, idx, RING_GAP, 0, offset, UINT64_MAX);
+	r->gaps++;
 }
 
 /* ---- interest ---- */
@@ -651,6 +653,12 @@ uint32_t
 registry_len(const struct registry *r)
 {
 	return r->len;
+}
+
+uint64_t
+registry_gaps(const struct registry *r)
+{
+	return r->gaps;
 }
 
 uint32_t

@@ -107,6 +107,8 @@ unsigned registry_workers(const struct registry *r, uint32_t channel);
 unsigned registry_tails(const struct registry *r, uint32_t channel);
 uint32_t registry_len(const struct registry *r); /* no index at or above is used */
 uint32_t registry_count(const struct registry *r);
+/* Gaps written, each of one channel. */
+uint64_t registry_gaps(const struct registry *r);
 
 /* Once a second or so: ends lingering, asks again for what was refused, frees what has
  * left the ring. */

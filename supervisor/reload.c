@@ -9,6 +9,7 @@
 #include "supervisor/certificates.h"
 #include "supervisor/notify.h"
 #include "supervisor/reload.h"
+#include "supervisor/rules.h"
 #include "supervisor/supervisor.h"
 
 static const char *
@@ -78,6 +79,7 @@ take(struct supervisor *s, struct settings *new)
 	if (new->send_buffer != s->settings->send_buffer)
 		listeners_set_send_buffer(&s->listeners, new->send_buffer);
 	feed_set_settings(s->feed, new);
+	rules_reload(s->rules, new);
 	settings_free(s->settings);
 	s->settings = new;
 	settings_log(new);

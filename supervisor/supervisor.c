@@ -19,6 +19,7 @@
 #include "supervisor/notify.h"
 #include "supervisor/peers.h"
 #include "supervisor/presence.h"
+#include "supervisor/rules.h"
 #include "supervisor/supervisor.h"
 
 #define INDEX_SHARE 256 /* bytes of frames for each descriptor of the index */
@@ -73,6 +74,7 @@ on_publisher_message(
 {
 	const struct supervisor *s = owner;
 
+	rules_message(s->rules, channel, m->data_len);
 	if (registry_tails(s->registry, channel) > 0)
 		ctlsock_message(s->ctlsock, channel, m, time_ns);
 }
@@ -513,11 +515,14 @@ parts_make(struct supervisor *s)
 	if (r == 0)
 		r = registry_new(&s->publisher, s->nworkers, &s->registry);
 	if (r == 0)
+		r = rules_new(ring_directory(s->ring), &s->rules);
+	if (r == 0)
 		r = notify_new(s->loop, on_notify_feed, s, &s->notify);
 	if (r < 0) {
 		log_error(r, "cannot start");
 		return r;
 	}
+	rules_reload(s->rules, s->settings);
 	return feed_make(s);
 }
 
@@ -531,6 +536,7 @@ supervisor_done(struct supervisor *s)
 	peers_free(s->peers);
 	notify_free(s->notify);
 	registry_free(s->registry);
+	rules_free(s->rules);
 	if (s->workers != NULL)
 		workers_free(s->workers);
 	publisher_done(&s->publisher);

@@ -25,6 +25,7 @@ struct ctlsock;
 struct notify;
 struct peers;
 struct presence;
+struct rules;
 
 struct supervisor {
 	struct ev_loop *loop;
@@ -41,6 +42,7 @@ struct supervisor {
 	int reader_fd; /* read-only: the workers' */
 	struct publisher publisher;
 	struct registry *registry;
+	struct rules *rules;
 	struct workers *workers;
 	struct feed *feed;
 	struct peers *peers; /* NULL: there are none */

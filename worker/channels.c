@@ -13,6 +13,7 @@
 #include "worker/out.h"
 #include "worker/presence.h"
 #include "worker/requests.h"
+#include "worker/rules.h"
 #include "worker/session.h"
 
 /* ---- names and entries ---- */
@@ -352,6 +353,7 @@ take_rule(struct worker *w, uint32_t channel)
 	const char *name = channels_name(w, channel, &len);
 	const struct rule *rule = settings_rule(w->settings, name, len);
 
+	ch->rule = rules_row(w, rule);
 	ch->latest = rule->slow == SLOW_LATEST;
 	ch->presence = rule->presence;
 }

@@ -22,6 +22,7 @@ struct chan {
 	 * someone `joined` since the record that it was found for. */
 	uint64_t served;
 	bool joined;
+	uint8_t rule;  /* its row: rules.h */
 	bool latest;   /* slow = latest */
 	bool presence; /* who comes and goes is told */
 };

@@ -15,6 +15,7 @@
 #include "worker/gather.h"
 #include "worker/out.h"
 #include "worker/reload.h"
+#include "worker/rules.h"
 #include "worker/side.h"
 #include "worker/slow.h"
 #include "worker/transport.h"
@@ -546,13 +547,16 @@ realtime_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* A message has been passed on: note how long that took. begun_ns: 0 when a predecessor
- * began. A clock that was set back tells nothing. */
+/* A message has been passed on: note to how many, and how long that took. begun_ns: 0
+ * when a predecessor began. A clock that was set back tells nothing. */
 static void
-note_times(struct worker *w, const struct ring_desc *desc, uint64_t begun_ns)
+note_passed(struct worker *w, uint64_t number, uint32_t channel, uint64_t begun_ns)
 {
+	const struct chan *ch = &w->channels->chan[channel];
+	const struct ring_desc *desc = ring_at(w->ring, number);
 	uint64_t now = realtime_ns();
 
+	rules_passed(w, ch->rule, number, ch->nslots);
 	if (now >= desc->time_ns)
 		page_time_add(w->page, PAGE_TIME_latency, now - desc->time_ns);
 	if (begun_ns != 0 && now >= begun_ns)
@@ -562,8 +566,7 @@ note_times(struct worker *w, const struct ring_desc *desc, uint64_t begun_ns)
 /* Pass on a message. The clock is read twice for it, whatever the number of its
  * subscribers. */
 static bool
-pass_timed(
-    struct worker *w, const struct ring_desc *desc, uint32_t channel, unsigned *budget)
+pass_timed(struct worker *w, uint32_t channel, unsigned *budget)
 {
 	struct fanout *f = w->fanout;
 
@@ -571,7 +574,7 @@ pass_timed(
 		f->begun_ns = realtime_ns();
 	if (!pass_on(w, channel, budget))
 		return false;
-	note_times(w, desc, f->begun_ns);
+	note_passed(w, w->done, channel, f->begun_ns);
 	return true;
 }
 
@@ -584,10 +587,10 @@ pass_gathered(struct worker *w, unsigned *budget)
 
 	for (; number < w->done; number++) {
 		const struct ring_desc *desc = ring_at(w->ring, number);
+		uint32_t channel = channels_of(w, desc->channel);
 
-		if (desc->type == RING_MESSAGE &&
-		    channels_of(w, desc->channel) != CHANNEL_NONE)
-			note_times(w, desc, begun_ns);
+		if (desc->type == RING_MESSAGE && channel != CHANNEL_NONE)
+			note_passed(w, number, channel, begun_ns);
 	}
 	return passed;
 }
@@ -601,7 +604,7 @@ handle(struct worker *w, unsigned *budget)
 	bool all = true;
 
 	if (desc->type == RING_MESSAGE)
-		all = channel == CHANNEL_NONE || pass_timed(w, desc, channel, budget);
+		all = channel == CHANNEL_NONE || pass_timed(w, channel, budget);
 	else if (desc->type == RING_PUSH)
 		all = channel == CHANNEL_NONE || pass_on(w, channel, budget);
 	else if (desc->type == RING_GAP)

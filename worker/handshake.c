@@ -140,7 +140,7 @@ check_channels(struct worker *w, uint32_t slot, const struct http_request *q, bo
 		    f, 403, "subscribing to a channel of the token is not allowed");
 	named_begin(&named, q);
 	while ((r = named_next(&named, name, &len)) > 0) {
-		if (!identity_may_subscribe(w, slot, name, len))
+		if (!session_may_subscribe(w, slot, name, len))
 			return fault(f, 403, "subscribing to it is not allowed");
 		*ret_publish = n == 0 && identity_may_publish(w, slot, name, len);
 		if (++n > w->settings->channels_per_connection) {

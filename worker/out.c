@@ -345,8 +345,10 @@ keep_latest(struct worker *w, struct slot *s)
 		if (!ch->latest || ch->newest < fanout_floor(w) ||
 		    (int32_t)((uint32_t)ch->newest - sub[i].from) <= 0)
 			continue;
-		if (others_wait(w, s, ch->newest, sub[i].from))
+		if (others_wait(w, s, ch->newest, sub[i].from)) {
 			page_add(w->page, PAGE_replaced, 1);
+			rule_add(&w->page->rules, ch->rule, RULE_replaced, 1);
+		}
 		sub[i].from = (uint32_t)ch->newest;
 	}
 }

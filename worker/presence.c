@@ -7,6 +7,7 @@
 #include "worker/identity.h"
 #include "worker/presence.h"
 #include "worker/requests.h"
+#include "worker/session.h"
 
 #define SLOTS_TURN 16384 /* looked at in one turn */
 
@@ -113,7 +114,7 @@ presence_ask(struct worker *w, uint32_t slot, const char *name, size_t len,
 	    .channel = name,
 	    .channel_len = len};
 
-	if (!identity_may_subscribe(w, slot, name, len))
+	if (!session_may_subscribe(w, slot, name, len))
 		return -EACCES;
 	if (!settings_rule(w->settings, name, len)->presence)
 		return -EOPNOTSUPP;

@@ -18,6 +18,7 @@
 #include "worker/client.h"
 #include "worker/limits.h"
 #include "worker/reload.h"
+#include "worker/rules.h"
 #include "worker/timers.h"
 #include "worker/tls.h"
 
@@ -77,6 +78,7 @@ reload_begin(struct worker *w)
 		return r;
 	}
 	settings_log(w->settings);
+	rules_reload(w);
 	page_set_settings(w->page, number);
 	return 0;
 }
@@ -114,6 +116,7 @@ reload_record(struct worker *w, const struct ring_desc *desc)
 		return;
 	}
 	settings_log(w->settings);
+	rules_reload(w);
 	limits_reload(w, old);
 	auth_reload(w);
 	acceptor_reload(w);

@@ -7,6 +7,7 @@
 #include "worker/out.h"
 #include "worker/rates.h"
 #include "worker/requests.h"
+#include "worker/rules.h"
 #include "worker/session.h"
 
 #define WARNINGS_MIN 10  /* that a client may be told in a row that it is too fast */
@@ -31,6 +32,16 @@ session_warn(struct worker *w, uint32_t slot)
 	return warn(w, slot, 1, WARNINGS_MIN);
 }
 
+bool
+session_may_subscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
+{
+	if (identity_may_subscribe(w, slot, name, len))
+		return true;
+	rules_count(w, identity_rule(w, worker_slot(w, slot), name, len),
+	    RULE_subscribe_forbidden);
+	return false;
+}
+
 int
 session_may_publish(
     struct worker *w, uint32_t slot, const char *name, size_t name_len, size_t len)
@@ -39,14 +50,18 @@ session_may_publish(
 	const struct rule *rule = identity_rule(w, s, name, name_len);
 	int r;
 
-	if (!identity_may_publish(w, slot, name, name_len))
+	if (!identity_may_publish(w, slot, name, name_len)) {
+		rules_count(w, rule, RULE_publish_forbidden);
 		return -EACCES;
+	}
 	if (rule->max_message_size != 0 && len > rule->max_message_size) {
+		rules_count(w, rule, RULE_publish_too_large);
 		page_add(w->page, PAGE_limited_size, 1);
 		return -EMSGSIZE;
 	}
 	r = rule->rate == 0 ? 0 : rates_take(w, s, rule);
 	if (r == -EAGAIN) {
+		rules_count(w, rule, RULE_publish_too_fast);
 		page_add(w->page, PAGE_limited_rate, 1);
 		if (s->proto == PROTO_V1 && !warn(w, slot, rule->rate, rule->rate))
 			return -ECANCELED;

@@ -101,6 +101,11 @@ void session_v1_expires(struct worker *w, uint32_t slot, uint32_t in_s);
 void session_v1_gap(struct worker *w, uint32_t slot, const char *channel, size_t len,
     uint64_t from, uint64_t to);
 
+/* Whether a connection may subscribe to a channel, which it asks for: a refusal is
+ * counted for the rule. */
+bool session_may_subscribe(
+    struct worker *w, uint32_t slot, const char *name, size_t len);
+
 /* Whether a connection may publish to a channel: a message of len bytes, now. Returns
  * 0, -EACCES, -EMSGSIZE, -ENOBUFS, or -EAGAIN when it comes too soon; -ECANCELED when
  * that has ended the connection. */

@@ -219,7 +219,7 @@ do_subscribe(struct worker *w, uint32_t slot, const struct v1_command *c)
 	struct since since = {c->epoch, strlen(c->epoch), c->offset};
 	int r = -EACCES;
 
-	if (identity_may_subscribe(w, slot, c->channel, c->channel_len))
+	if (session_may_subscribe(w, slot, c->channel, c->channel_len))
 		r = requests_subscribe(w, slot, c->channel, c->channel_len,
 		    c->has_since ? &since : NULL, c->id.p, c->id.len);
 	if (r < 0)
@@ -231,7 +231,7 @@ do_history(struct worker *w, uint32_t slot, const struct v1_command *c)
 {
 	int r = -EACCES;
 
-	if (identity_may_subscribe(w, slot, c->channel, c->channel_len))
+	if (session_may_subscribe(w, slot, c->channel, c->channel_len))
 		r = -ENODATA;
 	if (r == -ENODATA &&
 	    settings_rule(w->settings, c->channel, c->channel_len)->history)

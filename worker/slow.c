@@ -3,6 +3,7 @@
 #include "worker/client.h"
 #include "worker/out.h"
 #include "worker/requests.h"
+#include "worker/rules.h"
 #include "worker/session.h"
 
 /* The strictest policy of the connection's channels; enum slow_policy falls from
@@ -60,6 +61,8 @@ tell_gap(struct worker *w, uint32_t slot, const struct sub *sub, uint64_t cursor
 	if (last <= had)
 		return;
 	page_add(w->page, PAGE_skipped_messages, last - had);
+	rule_add(&w->page->rules, w->channels->chan[sub->channel].rule,
+	    RULE_skipped_messages, last - had);
 	session_gap(w, slot, name, len, had + 1, last);
 }
 
@@ -86,6 +89,23 @@ skip(struct worker *w, uint32_t slot, uint64_t floor)
 	slot_surgery_end(s, before);
 }
 
+/* Once for each rule that the connection's channels have. */
+static void
+count_lapped(struct worker *w, struct slot *s, enum rule_counter c)
+{
+	const struct sub *sub = slot_subs(w, s);
+	uint64_t seen = 0;
+
+	_Static_assert(RULE_ROWS <= 64, "a bit for each");
+	for (unsigned i = 0; i < s->nsubs; i++) {
+		uint8_t row = w->channels->chan[sub[i].channel].rule;
+
+		if (!(seen & UINT64_C(1) << row))
+			rule_add(&w->page->rules, row, c, 1);
+		seen |= UINT64_C(1) << row;
+	}
+}
+
 void
 slow_lapped(struct worker *w, uint32_t slot, uint64_t floor)
 {
@@ -95,11 +115,14 @@ slow_lapped(struct worker *w, uint32_t slot, uint64_t floor)
 	if (slot_state(s) == SLOT_OPEN && policy_of(w, s) != SLOW_CLOSE &&
 	    out_detach(w, slot) == 0) {
 		page_add(w->page, PAGE_skipped, 1);
+		count_lapped(w, s, RULE_skipped);
 		skip(w, slot, floor);
 		return;
 	}
-	if (slot_state(s) == SLOT_OPEN)
+	if (slot_state(s) == SLOT_OPEN) {
+		count_lapped(w, s, RULE_closed_slow);
 		client_end(w, slot, CLIENT_END_SLOW, 1013, "too slow");
+	}
 	/* Only private frames are left to send, and they lie in the arena. */
 	slot_set_pos(s, (uint32_t)w->done, slot_tx(s));
 }

@@ -109,6 +109,7 @@ struct worker {
 	struct arena *arena;
 	struct upstream *up;
 	struct generation *generation;
+	uint8_t rule_row[RULE_ROW_OTHERS]; /* rules.c: of each rule of the settings */
 	uint64_t settings_before; /* generation that a predecessor had; 0 = none */
 	int doorbell;             /* eventfd: rings the supervisor */
 

@@ -1,77 +1,20 @@
-"""The admin listener: metrics, health, and publishing over HTTP."""
+"""The admin listener: health, and publishing over HTTP."""
 
 import http.client
 import json
 import os
-import re
-import shutil
-import signal
 import socket
 import subprocess
 import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import BIN, DEADLINE, Case, CtlError, free_port, wait_until
+from admin import KEY, AdminCase
+from harness import BIN, DEADLINE, CtlError, wait_until
 from wsclient import V1, raw, run
 
-KEY = "a-key-of-thirty-two-characters-0"
 
-
-class Admin(Case):
-    def admin(self, settings=None, keys=(KEY,), **kwargs):
-        """A daemon with an admin listener and a file of keys."""
-        self.port = free_port()
-        merged = {"server": {"admin_listen": "127.0.0.1:%d" % self.port}}
-        for section, more in (settings or {}).items():
-            merged.setdefault(section, {}).update(more)
-        d = self.daemon(merged, **kwargs)
-        if keys:
-            self.keys = os.path.join(d.dir, "keys")
-            self.put_keys(*keys)
-            d.reload(server={"api_key_file": self.keys})
-        return d
-
-    def put_keys(self, *keys):
-        with open(self.keys, "w") as f:
-            f.write("# who may publish\n\n" + "".join("  %s \n" % k for k in keys))
-
-    def ask(self, method, path, body=None, key=None, headers=()):
-        """(status, headers, body)"""
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
-        head = dict(headers)
-        if key:
-            head["Authorization"] = "Bearer " + key
-        try:
-            c.request(method, path, body, head)
-            r = c.getresponse()
-            return r.status, r.headers, r.read().decode()
-        finally:
-            c.close()
-
-    def publish(self, body, key=KEY):
-        """(status, the answer)"""
-        if not isinstance(body, (str, bytes)):
-            body = json.dumps(body)
-        status, _, text = self.ask("POST", "/publish", body, key)
-        self.assertEqual(text.count("\n"), 1, text)
-        return status, json.loads(text)
-
-    def refused(self, want, body, key=KEY):
-        """The code with which it is refused."""
-        status, got = self.publish(body, key)
-        self.assertEqual(status, want, got)
-        self.assertTrue(got["error"]["message"], got)
-        return got["error"]["code"]
-
-    def metrics(self):
-        """{name with labels: value}"""
-        status, head, text = self.ask("GET", "/metrics")
-        self.assertEqual(status, 200)
-        self.assertIn("version=0.0.4", head["Content-Type"])
-        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
-                for line in text.splitlines() if not line.startswith("#")}
-
+class Admin(AdminCase):
     # -- publish --
 
     def test_admin_publish_reaches_clients_as_it_was_written(self):
@@ -229,82 +172,6 @@ class Admin(Case):
         wait_until("there is room again", lambda: self.ask("GET", "/health")[0] == 200)
 
     # -- metrics --
-
-    def test_metrics_count_what_happens(self):
-        d = self.admin({"limits": {"channels_per_connection": 1}}, workers=2)
-
-        async def go():
-            held = [await V1.open(d, "news") for _ in range(10)]
-            self.assertEqual(await held[0].error(subscribe="b"), "limit")
-            for _ in range(5):
-                self.publish({"channel": "news", "data": 1})
-            for v1 in held:
-                for _ in range(5):
-                    await v1.event()
-            # A message is counted behind its last send.
-            wait_until("all are counted", lambda: d.counter("sent") == 50)
-            m = self.metrics()
-
-            def sum_of(name):
-                return sum(v for k, v in m.items() if k.split("{")[0] == name)
-
-            self.assertEqual(sum_of("wscast_connections"), 10)
-            self.assertEqual(sum_of("wscast_sent_total"), 50)
-            self.assertEqual(sum_of("wscast_limited_channels_total"), 1)
-            self.assertEqual(m["wscast_messages_total"], 5)
-            self.assertEqual(m["wscast_admin_published_total"], 5)
-            self.assertEqual(m["wscast_limit_channels_per_connection"], 1)
-            self.assertEqual(m["wscast_feed_up"], 1)
-            serving = sum(1 for w in d.workers() if w["subscriptions"])
-
-            def noted():  # a message is noted behind its last send
-                nonlocal m
-                m = self.metrics()
-                return all(sum_of(name + "_count") == 5 * serving for name in names)
-
-            names = ("wscast_latency_seconds", "wscast_fanout_seconds")
-            wait_until("the times of all messages", noted)
-            for name in names:
-                self.assertEqual(m[name + '_bucket{worker="0",le="+Inf"}'],
-                                 m[name + '_count{worker="0"}'])
-                self.assertGreater(sum_of(name + "_sum"), 0)
-            for v1 in held:
-                await v1.close()
-
-        run(go())
-        before = self.metrics()
-        w = d.workers()[0]
-        os.kill(w["pid"], signal.SIGKILL)
-        d.wait_serving(but=[w["pid"]])
-        after = self.metrics()
-        self.assertEqual(after['wscast_worker_restarts_total{worker="0"}'], 1)
-        for name, value in before.items():
-            if re.search(r"_total|_count|_sum|_bucket", name):
-                self.assertGreaterEqual(after[name], value, name)
-
-    def test_metrics_by_wsctl_are_the_same(self):
-        d, without = self.admin(), self.daemon()
-        want = {name.split("{")[0] for name in self.metrics()}
-        for each in (d, without):  # also where there is no listener
-            names = set(re.findall("^wscast_[a-z_]+", each.wsctl("metrics").stdout, re.M))
-            self.assertEqual(names, want)
-
-    def test_metrics_are_never_by_channel(self):
-        d = self.admin()
-        before = len(self.metrics())
-        self.publish([{"channel": "c%d" % n, "data": 1} for n in range(500)])
-        self.assertEqual(len(self.metrics()), before)
-
-    def test_metrics_promtool_finds_nothing(self):
-        promtool = shutil.which("promtool")
-        if promtool is None:
-            self.skipTest("no promtool here (Debian: prometheus)")
-        self.admin()
-        text = self.ask("GET", "/metrics")[2]
-        out = subprocess.run([promtool, "check", "metrics"], input=text, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             timeout=DEADLINE)
-        self.assertEqual((out.returncode, out.stdout), (0, ""))
 
     def test_wsbench_publishes_over_http(self):
         d = self.admin()
