@@ -1,11 +1,14 @@
-"""Metrics: what is counted, by worker and by rule, and what the page says of it."""
+"""Metrics: what is counted, by worker and by rule, and what the page, the dashboard and
+the alert rules say of it."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -13,6 +16,9 @@ from admin import AdminCase
 from harness import DEADLINE, ROOT, SANITIZED, cpu_seconds, wait_until
 from wsclient import V1, raw, run
 
+DASHBOARD = os.path.join(ROOT, "packaging", "grafana", "wscast.json")
+ALERTS = os.path.join(ROOT, "packaging", "prometheus", "wscast.rules.yml")
+ALERT_TESTS = os.path.join(ROOT, "packaging", "prometheus", "wscast.rules.test.yml")
 PAGE = os.path.join(ROOT, "man", "wscastd.8")
 
 
@@ -254,6 +260,54 @@ class Metrics(AdminCase):
         for page in os.listdir(folder):
             with open(os.path.join(folder, page), encoding="utf-8") as f:
                 self.assertEqual(names_in(f.read()) - have, set(), page)
+
+    def test_metrics_of_the_dashboard_are_there(self):
+        self.admin(redis=self.redis())  # which has the most
+        have = set(families(self.text()))
+        with open(DASHBOARD, encoding="utf-8") as f:
+            board = json.load(f)
+        panels = [p for p in board["panels"] if p["type"] != "row"]
+        self.assertEqual(len({p["id"] for p in board["panels"]}), len(board["panels"]))
+        self.assertGreater(len(panels), 20)
+        for panel in panels:
+            self.assertTrue(panel["targets"], panel["title"])
+            for target in panel["targets"]:
+                expr = target["expr"]
+                self.assertTrue(names_in(expr), expr)
+                self.assertEqual(names_in(expr) - have, set(), panel["title"])
+        self.parses([t["expr"] for p in panels for t in p["targets"]])
+
+    def parses(self, expressions):
+        """Prometheus can read them: Grafana's variables stand for something."""
+        rules = {"groups": [{"name": "dashboard", "rules": [
+            {"record": "wscast:expr%d" % n,
+             "expr": e.replace("$__rate_interval", "1m").replace("$instance", ".*")}
+            for n, e in enumerate(expressions)]}]}
+        path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), "rules.json")
+        with open(path, "w") as f:  # JSON is YAML, too
+            json.dump(rules, f)
+        self.assertIn("%d rules found" % len(expressions),
+                      self.promtool("check", "rules", path))
+
+    def test_metrics_of_the_alerts_are_there(self):
+        self.admin(redis=self.redis())  # which has the most
+        with open(ALERTS, encoding="utf-8") as f:
+            text = f.read()
+        exprs = re.sub(r"^ *(#|description:|summary:|- alert:).*", "", text, flags=re.M)
+        self.assertEqual(names_in(exprs) - set(families(self.text())), set())
+        self.assertNotIn("FAILED", self.promtool("check", "rules", ALERTS))
+
+    def test_metrics_each_alert_is_tested(self):
+        """It fires, and it does not: each has both in the file of promtool's tests."""
+        with open(ALERTS, encoding="utf-8") as f:
+            alerts = re.findall(r"^ *- alert: (\w+)$", f.read(), re.M)
+        with open(ALERT_TESTS, encoding="utf-8") as f:
+            text = f.read()
+        self.assertEqual(len(alerts), len(set(alerts)))
+        for alert in alerts:
+            tests = re.findall(r"alertname: %s\n *exp_alerts:( \[\])?\n" % alert, text)
+            self.assertEqual(sorted(tests), ["", " []"], alert)
+        self.assertIn("SUCCESS", self.promtool("test", "rules", ALERT_TESTS))
 
     # -- what they cost --
 
