@@ -13,7 +13,7 @@ import unittest
 import websockets
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Case, CtlError, Daemon, wait_until
+from harness import SANITIZED, Case, CtlError, Daemon, wait_until
 from jwt import Key
 from test_limits import ask
 from wsclient import V1, close_code, connect, raw, run, soon
@@ -480,38 +480,46 @@ class Auth(Case):
 
         run(go())
 
+    async def expire_together(self, d, n):
+        """n tokens end in one second; every other one is renewed before. Returns the
+        longest turn of the worker meanwhile, in ms, and the longest before that."""
+        clients = []
+        for i in range(0, n, 50):
+            clients += await asyncio.gather(
+                *(V1.open(d, **bearer(self.key.token(sub="u"))) for _ in range(50)))
+        begun = turns(d)
+        exp = int(time.time()) + 6
+        await asyncio.gather(*(v1.ok(auth=self.key.token(sub="u", exp=exp))
+                               for v1 in clients))
+        for v1 in clients:
+            self.assertIn((await v1.event())["expires_in"], range(1, 7))
+        await asyncio.gather(*(v1.ok(auth=self.key.token(sub="u"))
+                               for v1 in clients[::2]))
+        before = turns(d)
+        codes = await asyncio.gather(*(close_code(v1.ws) for v1 in clients[1::2]))
+        after = turns(d)
+        self.assertEqual(set(codes), {4401})
+        self.assertGreaterEqual(time.time(), exp)
+        self.assertGreater(after[math.inf], before[math.inf])
+        for v1 in clients[::2]:
+            await v1.ok(ping={})
+        await asyncio.gather(*(v1.close() for v1 in clients[::2]))
+        return longest_turn(before, after), longest_turn(begun, before)
+
     def test_auth_thousand_expire_in_one_second(self):
-        """Each is told; who renews stays; the others go in small batches."""
+        """Each is told; who renews stays; the others go in small batches, so that no
+        turn takes 50 ms. What else runs here may make one longer, but not each time."""
         d = self.server(settings={"auth": {"leeway": "0"}})
-        n = 1000
-
-        async def go():
-            clients = []
-            for i in range(0, n, 50):
-                clients += await asyncio.gather(
-                    *(V1.open(d, **bearer(self.key.token(sub="u"))) for _ in range(50)))
-            begun = turns(d)
-            exp = int(time.time()) + 6
-            await asyncio.gather(*(v1.ok(auth=self.key.token(sub="u", exp=exp))
-                                   for v1 in clients))
-            for v1 in clients:
-                self.assertIn((await v1.event())["expires_in"], range(1, 7))
-            await asyncio.gather(*(v1.ok(auth=self.key.token(sub="u"))
-                                   for v1 in clients[::2]))
-            before = turns(d)
-            codes = await asyncio.gather(*(close_code(v1.ws) for v1 in clients[1::2]))
-            after = turns(d)
-            self.assertEqual(set(codes), {4401})
-            self.assertGreaterEqual(time.time(), exp)
-            self.assertGreater(after[math.inf], before[math.inf])
-            for v1 in clients[::2]:
-                await v1.ok(ping={})
+        n, times, longest = 1000, 0, math.inf
+        while longest > 50:
+            self.assertLess(times, 3, "a turn of over 50 ms each time")
+            longest, before = run(self.expire_together(d, n))
+            times += 1
             print("no turn of the worker over %g ms while they ended, %g ms before that" %
-                  (longest_turn(before, after), longest_turn(begun, before)))
-            await asyncio.gather(*(v1.close() for v1 in clients[::2]))
-
-        run(go())
-        self.assertEqual(d.counter("closed_expired"), n // 2)
+                  (longest, before))
+            if SANITIZED:
+                break
+        self.assertEqual(d.counter("closed_expired"), times * n // 2)
 
     # ---- keys ----
 

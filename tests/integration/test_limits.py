@@ -280,24 +280,27 @@ class Limits(Case):
 
         run(go())
 
-    def test_limit_message_rate_survives_adoption(self):
-        """Who has used up its messages has not got them back from a successor."""
-        d = self.daemon({"limits": {"message_rate": 1, "message_burst": 60}}, workers=1)
+    def test_limit_rates_survive_adoption(self):
+        """Who has used up its messages, or bytes, has not got them back from a
+        successor."""
+        for limits in ({"message_rate": 1, "message_burst": 60},
+                       {"byte_rate": 20, "byte_burst": 60 * 24}):
+            d = self.daemon({"limits": limits}, workers=1)
 
-        async def go():
-            v1 = await V1.open(d)
-            for n in range(60):
-                await v1.ok(ping={})
-            pid = d.workers()[0]["pid"]
-            os.kill(pid, signal.SIGKILL)
-            d.wait_serving(but=(pid,))
-            codes = []
-            for _ in range(30):
-                codes.append("error" in await v1.ask(ping={}))
-            self.assertTrue(any(codes))
-            await v1.close()
+            async def go():
+                v1 = await V1.open(d)
+                while v1.next < 60:  # of 19 bytes and more
+                    await v1.ok(ping={})
+                pid = d.workers()[0]["pid"]
+                os.kill(pid, signal.SIGKILL)
+                d.wait_serving(but=(pid,))
+                while "error" not in await v1.ask(ping={}):
+                    self.assertLess(v1.next, 90)
+                await v1.close()
 
-        run(go())
+            with self.subTest(limits):
+                run(go())
+            d.stop()
 
     def test_limit_sizes_and_channels_are_counted(self):
         d = self.daemon({"limits": {"max_message_size": 1000,
