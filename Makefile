@@ -98,6 +98,7 @@ help: ## this list
 		$(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: V=1 WERROR=1 SAN=address,undefined SAN=thread CC CFLAGS LDFLAGS'
 	@echo '           TESTS=words (names to run)  BENCH=words (cases, options)'
+	@echo '           WSCAST_REDIS_SERVER=command (the tests: another Redis, or Valkey)'
 	@echo '           FUZZ_SECONDS=n  HOST= PORT= (make run)'
 	@echo '           DESTDIR PREFIX SYSCONFDIR UNITDIR (make install)'
 

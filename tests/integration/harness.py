@@ -1,12 +1,15 @@
 """The real programs on free ports, and what is true of them after each test.
 
 Daemon   wscastd with its workers, in a temporary directory
-Redis    redis-server without persistence
+Redis    redis-server, or what stands for it, without persistence
 Case     a unittest.TestCase that makes both and checks what they leave behind
 
 Environment
   WSCAST_BIN   directory of the programs (default: build/ of this tree)
   WSCAST_KEEP  keep the temporary directories, and print every daemon's log
+  WSCAST_REDIS_SERVER
+               command in place of redis-server, for another version of it or Valkey: a
+               path, or the words of a command line
 
 Nothing here waits for a time to pass: it waits for a line of the log, an answer, a
 process's end, and DEADLINE only says when the wait has failed. Where only a question
@@ -21,6 +24,7 @@ import os
 import random
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -35,6 +39,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 BIN = os.path.abspath(os.environ.get("WSCAST_BIN", os.path.join(ROOT, "build")))
 KEEP = bool(os.environ.get("WSCAST_KEEP"))
+REDIS_SERVER = shlex.split(os.environ.get("WSCAST_REDIS_SERVER") or "redis-server")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -229,8 +234,8 @@ class Redis:
         return "redis://%s127.0.0.1:%d/0" % (secret, self.port)
 
     def start(self):
-        args = self.wrap + [
-                "redis-server", "--port", str(self.port), "--bind", self.bind,
+        args = self.wrap + REDIS_SERVER + [
+                "--port", str(self.port), "--bind", self.bind,
                 "--protected-mode", "no", "--save", "", "--dir", self.dir,
                 "--appendonly", "yes" if self.durable else "no", "--appendfsync", "always",
                 "--client-output-buffer-limit", "pubsub", "0", "0", "0"] + self.args
@@ -242,7 +247,7 @@ class Redis:
             if "eady to accept connections" in line:
                 break
         else:
-            raise AssertionError("redis-server did not start")
+            raise AssertionError("%s did not start" % REDIS_SERVER[0])
         threading.Thread(target=self.proc.stdout.read, daemon=True).start()
 
     def stop(self):

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 
-from harness import DEADLINE, Redis, free_port, wait_until
+from harness import DEADLINE, REDIS_SERVER, Redis, free_port, wait_until
 
 
 class Sentinel:
@@ -25,7 +25,7 @@ class Sentinel:
             lines += ["requirepass " + password, "sentinel sentinel-pass " + password]
         with open(conf, "w") as f:
             f.write("\n".join(lines) + "\n")
-        self.proc = subprocess.Popen(["redis-server", conf, "--sentinel"],
+        self.proc = subprocess.Popen(REDIS_SERVER + [conf, "--sentinel"],
                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def cli(self, *args):
