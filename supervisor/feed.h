@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/journal.h"
 #include "proto/settings.h"
 #include "supervisor/container_of.h"
 #include "supervisor/publisher.h"
@@ -81,7 +82,13 @@ struct feed_ops {
 struct feed {
 	const struct feed_ops *ops;
 	struct feed_env env;
+	struct log_limit long_limit;
 };
+
+/* For feeds: a message came for a channel. Returns as publisher_message() does; one
+ * that is too long for the ring was said, and is a gap. */
+int feed_message(struct feed *f, uint32_t channel, const void *data, size_t len)
+    __attribute__((warn_unused_result));
 
 int feed_embedded_new(const struct feed_env *env, struct feed **ret_feed)
     __attribute__((warn_unused_result));

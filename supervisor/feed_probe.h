@@ -12,27 +12,37 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "supervisor/redis_commands.h"
+#include "supervisor/redis_link.h"
+
 #define PROBE_NAME_MAX 256
 
 enum feed_probe_state {
 	PROBE_DUE,     /* its channel is to be subscribed */
 	PROBE_ASKED,   /* that was asked for */
 	PROBE_LIVE,    /* it was done */
-	PROBE_REFUSED, /* Redis forbids it: there is no other way than PING */
+	PROBE_MOVED,   /* it is another server's: wait until it is known whose */
+	PROBE_REFUSED, /* there is no other way than PING */
 };
 
 struct feed_probe {
 	enum feed_probe_state state;
+	const char *command;
 	char name[PROBE_NAME_MAX]; /* of its channel, name_len bytes, with the prefix */
 	size_t name_len;
 	uint64_t nonce; /* another host may go by our name */
 	uint64_t sent;  /* number of the last one; 0 = none */
 	uint64_t back;  /* of the last that came back */
 	uint64_t sent_ms;
-	uint32_t lag_ms; /* how long the last one took */
+	uint32_t lag_ms;                  /* how long the last one took */
+	uint64_t messages, messages_then; /* that came, for the feed to count; when the
+					   * last one was sent or looked for */
 };
 
-void feed_probe_init(struct feed_probe *p, const char *prefix);
+/* Its channel is called as this host. command: PUBLISH or SPUBLISH, a literal. */
+void feed_probe_init(struct feed_probe *p, const char *prefix, const char *command);
+/* Give it another channel, in the slot of `tag`. */
+void feed_probe_set_slot(struct feed_probe *p, const char *prefix, const char *tag);
 /* The link is new: begin again. */
 void feed_probe_reset(struct feed_probe *p);
 /* Whether one is under way. */
@@ -45,6 +55,22 @@ void feed_probe_take(
     struct feed_probe *p, const char *text, size_t len, uint64_t now_ms);
 /* Whether the way is proven, or cannot be. */
 bool feed_probe_passed(const struct feed_probe *p);
+
+enum feed_probe_due {
+	PROBE_WAIT,
+	PROBE_SEND, /* the next one is due */
+	PROBE_LOST, /* the last one did not come back */
+};
+/* Once in feed.probe_interval. paused: we do not read, so nothing can come back. */
+enum feed_probe_due feed_probe_tick(struct feed_probe *p, bool paused);
+
+/* Publish the next one, if its channel is live. */
+void feed_probe_publish(struct feed_probe *p, struct redis_commands *commands);
+/* Once in feed.probe_interval: publish it, or leave the link on which it is missing. */
+void feed_probe_run(
+    struct feed_probe *p, struct redis_link *sub, struct redis_commands *commands);
+/* Redis forbids it, which is logged. */
+void feed_probe_refused(struct feed_probe *p);
 
 static inline bool
 feed_probe_is(const struct feed_probe *p, const char *name, size_t len)

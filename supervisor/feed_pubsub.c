@@ -48,9 +48,8 @@ struct pubsub {
 	struct redis_commands commands;
 	struct feed_probe probe;
 	ev_timer probe_timer;
-	uint64_t messages, messages_then; /* that came; when the probe was sent */
 
-	struct log_limit reply_limit, long_limit;
+	struct log_limit reply_limit;
 
 	struct fifo todo;  /* struct asked: to be sent */
 	struct fifo asked; /* struct asked: sent */
@@ -73,29 +72,9 @@ link_up(struct pubsub *p)
 /* ---- the probe ---- */
 
 static void
-probe_send(struct pubsub *p)
-{
-	static const struct receipt receipt = {.kind = RECEIPT_OWN};
-	char text[PROBE_TEXT_MAX];
-	const char *argv[3] = {"PUBLISH", p->probe.name, text};
-	size_t lens[3] = {7, p->probe.name_len, 0};
-
-	if (p->probe.state != PROBE_LIVE || !redis_commands_up(&p->commands))
-		return;
-	lens[2] = feed_probe_next(&p->probe, supervisor_now_ms(), text);
-	p->messages_then = p->messages;
-	/* Without room or memory it does not come back: the link starts anew. */
-	(void)!redis_commands_put(&p->commands, 3, argv, lens, &receipt);
-}
-
-static void
 probe_refused(struct pubsub *p)
 {
-	p->probe.state = PROBE_REFUSED;
-	log_warning(0,
-	    "feed: Redis does not let us use the channel %s: only PING tells "
-	    "whether the link is alive",
-	    p->probe.name);
+	feed_probe_refused(&p->probe);
 	link_up(p);
 }
 
@@ -113,15 +92,7 @@ on_probe_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct pubsub *p = container_of(t, struct pubsub, probe_timer);
 
-	if (p->probe.state != PROBE_LIVE)
-		return;
-	if (!feed_probe_waits(&p->probe))
-		probe_send(p);
-	else if (redis_link_paused(p->sub) || p->messages != p->messages_then)
-		p->messages_then = p->messages; /* it is behind others */
-	else
-		redis_link_lose(p->sub, "a message of our own did not come back in "
-					"feed.probe_interval");
+	feed_probe_run(&p->probe, p->sub, &p->commands);
 }
 
 /* ---- subscribing ---- */
@@ -165,7 +136,7 @@ confirm(struct pubsub *p, const struct asked *a, int err)
 		probe_refused(p);
 	} else {
 		p->probe.state = PROBE_LIVE;
-		probe_send(p);
+		feed_probe_publish(&p->probe, &p->commands);
 	}
 }
 
@@ -355,9 +326,7 @@ static bool
 on_message(struct pubsub *p, const redisReply *name, const redisReply *data)
 {
 	struct registry *reg = p->feed.env.registry;
-	unsigned long missed;
 	uint32_t channel;
-	int r;
 
 	if (name->str == NULL || data->str == NULL || name->len < p->prefix_len)
 		return true;
@@ -370,14 +339,10 @@ on_message(struct pubsub *p, const redisReply *name, const redisReply *data)
 	    registry_find(reg, name->str + p->prefix_len, name->len - p->prefix_len);
 	if (channel == UINT32_MAX || !registry_live(reg, channel))
 		return true; /* it was dropped a moment ago */
-	r = publisher_message(p->feed.env.publisher, channel, data->str, data->len);
-	if (r == -EMSGSIZE && log_allowed(&p->long_limit, supervisor_now_ms(), &missed))
-		log_warning(0,
-		    "feed: a message of %zu bytes is too long for the ring and is lost "
-		    "(%lu more since the last such line); raise ring.size to send such",
-		    data->len, missed);
-	p->messages += r != -ENOBUFS;
-	return r != -ENOBUFS;
+	if (feed_message(&p->feed, channel, data->str, data->len) == -ENOBUFS)
+		return false;
+	p->probe.messages++;
+	return true;
 }
 
 static bool
@@ -448,8 +413,7 @@ on_cmd_up(void *owner)
 {
 	struct pubsub *p = owner;
 
-	if (p->probe.state == PROBE_LIVE)
-		probe_send(p);
+	feed_probe_publish(&p->probe, &p->commands);
 	link_up(p);
 }
 
@@ -548,7 +512,7 @@ feed_pubsub_new(const struct feed_env *env, struct feed **ret_feed)
 	if (p->prefix == NULL)
 		goto fail;
 	p->prefix_len = strlen(p->prefix);
-	feed_probe_init(&p->probe, p->prefix);
+	feed_probe_init(&p->probe, p->prefix, "PUBLISH");
 	p->names = malloc(BATCH * (p->prefix_len + CHANNEL_NAME_MAX));
 	if (p->names == NULL)
 		goto fail;

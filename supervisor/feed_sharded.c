@@ -5,29 +5,36 @@
  * there are two links to each master (a shard), and the target's map says which is
  * whose. When a slot moves, its old owner says that he no longer serves its channels
  * (sunsubscribe), or refuses by MOVED: those channels are subscribed anew where the map
- * then says, and have a gap, as have those of a shard whose link was lost.
+ * then says, and have a gap, as have those of a shard whose link was lost. Each shard's
+ * link is probed by messages of our own in a slot of that shard (feed_probe.h).
  *
  * Source   Redis: SSUBSCRIBE, SUNSUBSCRIBE, SPUBLISH; redis.io, "Sharded Pub/Sub"
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/journal.h"
 #include "shm/directory.h"
+#include "supervisor/feed_probe.h"
 #include "supervisor/feed_state.h"
 #include "supervisor/redis_commands.h"
 #include "supervisor/redis_link.h"
+#include "supervisor/redis_topology.h"
 #include "supervisor/supervisor.h"
 
 #define ASKED_MAX 4096               /* channels that a node has not answered yet */
 #define SUBSCRIBE_QUEUE (256u << 10) /* bytes: no further SSUBSCRIBE meanwhile */
 #define REPLY_MARGIN (64u << 10)
+#define PROBE_TAGS 65536u /* looked at, for one in a slot of a shard */
 
-/* A SSUBSCRIBE or SUNSUBSCRIBE, each of one channel: a node answers in turn. */
+/* A SSUBSCRIBE or SUNSUBSCRIBE, each of one channel: a node answers in turn. Or of the
+ * probe's channel, which is none of the registry's. */
 struct asked {
 	uint32_t channel, gen;
 	bool unsubscribe;
+	bool probe;
 };
 
 struct sharded;
@@ -39,6 +46,7 @@ struct shard {
 	struct redis_commands commands;
 	struct fifo todo;  /* uint32_t: channels to be subscribed */
 	struct fifo asked; /* struct asked: not answered yet */
+	struct feed_probe probe;
 };
 
 /* Of a channel of the registry. */
@@ -61,7 +69,8 @@ struct sharded {
 	uint32_t nplaces;
 	bool map_came; /* to be applied */
 	bool retry;    /* somebody knew better than the map */
-	struct log_limit reply_limit, long_limit;
+	ev_timer probe_timer;
+	struct log_limit reply_limit;
 };
 
 /* ---- channels and their places ---- */
@@ -109,14 +118,21 @@ shard_at(const struct sharded *s, const struct redis_address *address)
 	return NULL;
 }
 
-/* Where the name in s->name belongs, or NULL. */
+/* Where a name belongs, or NULL. */
+static struct shard *
+owner_of_name(const struct sharded *s, const char *name, size_t len)
+{
+	const struct redis_cluster *map = redis_target_map(s->target);
+	unsigned owner = map->owner[redis_slot(name, len)];
+
+	return owner > 0 ? shard_at(s, &map->node[owner - 1]) : NULL;
+}
+
+/* The same of the name in s->name. */
 static struct shard *
 owner_of(const struct sharded *s, size_t len)
 {
-	const struct redis_cluster *map = redis_target_map(s->target);
-	unsigned owner = map->owner[redis_slot(s->name, len)];
-
-	return owner > 0 ? shard_at(s, &map->node[owner - 1]) : NULL;
+	return owner_of_name(s, s->name, len);
 }
 
 /* It is subscribed no longer where it was. */
@@ -154,6 +170,96 @@ place_seek_all(struct sharded *s)
 		place_seek(s, channel);
 }
 
+/* ---- the probe: one in each shard ---- */
+
+static void link_up(struct sharded *s);
+
+/* A channel in a slot of this shard. There is none when the prefix names a slot of
+ * another one: then none of ours can be there. */
+static bool
+probe_place(struct shard *shard)
+{
+	struct sharded *s = shard->all;
+	struct feed_probe *p = &shard->probe;
+	char tag[12];
+
+	for (unsigned n = 0; n < PROBE_TAGS; n++) {
+		size_t len = (size_t)snprintf(tag, sizeof(tag), "%u", n);
+
+		if (owner_of_name(s, tag, len) != shard)
+			continue;
+		feed_probe_set_slot(p, s->prefix, tag);
+		return owner_of_name(s, p->name, p->name_len) == shard;
+	}
+	return false;
+}
+
+/* Last of all, so that its answer comes behind all of theirs. */
+static void
+probe_subscribe(struct shard *shard)
+{
+	struct feed_probe *p = &shard->probe;
+	const struct asked a = {.channel = UINT32_MAX, .probe = true};
+	const char *argv[2] = {"SSUBSCRIBE", p->name};
+	size_t lens[2] = {10};
+
+	if (!probe_place(shard)) {
+		p->state = PROBE_REFUSED;
+		link_up(shard->all);
+		return;
+	}
+	lens[1] = p->name_len;
+	if (fifo_push(&shard->asked, &a) < 0)
+		return; /* again in the next turn */
+	if (redis_link_command(shard->sub, 2, argv, lens) == 0)
+		p->state = PROBE_ASKED;
+	else
+		fifo_unpush(&shard->asked);
+}
+
+/* Its slot is another's now: wait for the map. */
+static void
+probe_moved(struct shard *shard)
+{
+	shard->probe.state = PROBE_MOVED;
+	shard->all->retry = true;
+	redis_target_ask(shard->all->target);
+}
+
+static void
+on_probe_error(struct shard *shard, const redisReply *r)
+{
+	if (redis_is_elsewhere(r)) {
+		probe_moved(shard);
+		return;
+	}
+	feed_probe_refused(&shard->probe);
+	link_up(shard->all);
+}
+
+static void
+on_own_reply(void *owner, const redisReply *r)
+{
+	struct shard *shard = owner;
+
+	/* When the slot has moved, the other link is told so, or is lost. */
+	if (r->type == REDIS_REPLY_ERROR && shard->probe.state == PROBE_LIVE &&
+	    !redis_is_elsewhere(r))
+		on_probe_error(shard, r);
+}
+
+static void
+on_probe_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct sharded *s = container_of(t, struct sharded, probe_timer);
+
+	for (unsigned i = 0; i < s->nshards; i++) {
+		struct shard *shard = s->shards[i];
+
+		feed_probe_run(&shard->probe, shard->sub, &shard->commands);
+	}
+}
+
 /* ---- up and down ---- */
 
 static void
@@ -161,7 +267,8 @@ link_up(struct sharded *s)
 {
 	for (unsigned i = 0; i < s->nshards; i++)
 		if (!redis_link_up(s->shards[i]->sub) ||
-		    !redis_commands_up(&s->shards[i]->commands))
+		    !redis_commands_up(&s->shards[i]->commands) ||
+		    !feed_probe_passed(&s->shards[i]->probe))
 			return;
 	if (s->nshards > 0 && !s->state.up)
 		feed_state_up(&s->state);
@@ -174,6 +281,7 @@ shard_forget(struct shard *shard)
 
 	fifo_clear(&shard->todo);
 	fifo_clear(&shard->asked);
+	feed_probe_reset(&shard->probe);
 	for (uint32_t i = 0; i < s->nplaces; i++)
 		if (s->places[i].shard == shard)
 			place_lost(s, i);
@@ -200,7 +308,10 @@ on_sub_down(void *owner, const char *why)
 static void
 on_commands_up(void *owner)
 {
-	link_up(((struct shard *)owner)->all);
+	struct shard *shard = owner;
+
+	feed_probe_publish(&shard->probe, &shard->commands);
+	link_up(shard->all);
 }
 
 static void
@@ -279,8 +390,14 @@ on_subscribed(struct shard *shard)
 	struct sharded *s = shard->all;
 	struct asked a;
 
-	if (!fifo_pop(&shard->asked, &a) || a.unsubscribe ||
-	    s->places[a.channel].gen != a.gen ||
+	if (!fifo_pop(&shard->asked, &a) || a.unsubscribe)
+		return;
+	if (a.probe) {
+		shard->probe.state = PROBE_LIVE;
+		feed_probe_publish(&shard->probe, &shard->commands);
+		return;
+	}
+	if (s->places[a.channel].gen != a.gen ||
 	    !registry_wanted(s->feed.env.registry, a.channel))
 		return;
 	s->places[a.channel].shard = shard;
@@ -309,15 +426,6 @@ on_unsubscribed(struct shard *shard, uint32_t channel)
 	redis_target_ask(s->target);
 }
 
-/* A node that is not, or not now, the slot's owner: the map will tell who is. */
-static bool
-is_elsewhere(const redisReply *r)
-{
-	return strncmp(r->str, "MOVED ", 6) == 0 || strncmp(r->str, "ASK ", 4) == 0 ||
-	       strncmp(r->str, "CLUSTERDOWN", 11) == 0 ||
-	       strncmp(r->str, "TRYAGAIN", 8) == 0;
-}
-
 static void
 on_sub_error(struct shard *shard, const redisReply *r)
 {
@@ -328,7 +436,11 @@ on_sub_error(struct shard *shard, const redisReply *r)
 
 	if (!fifo_pop(&shard->asked, &a) || a.unsubscribe)
 		return;
-	if (is_elsewhere(r)) {
+	if (a.probe) {
+		on_probe_error(shard, r);
+		return;
+	}
+	if (redis_is_elsewhere(r)) { /* the map will tell who is the slot's owner */
 		s->retry = true;
 		redis_target_ask(s->target);
 		return;
@@ -345,21 +457,31 @@ on_sub_error(struct shard *shard, const redisReply *r)
 
 /* Returns false when there is no room. */
 static bool
-on_message(struct sharded *s, uint32_t channel, const redisReply *data)
+on_message(struct shard *shard, uint32_t channel, const redisReply *data)
 {
-	unsigned long missed;
-	int r;
+	struct sharded *s = shard->all;
 
 	if (channel == UINT32_MAX || data->str == NULL ||
 	    !registry_live(s->feed.env.registry, channel))
 		return true; /* it was dropped a moment ago */
-	r = publisher_message(s->feed.env.publisher, channel, data->str, data->len);
-	if (r == -EMSGSIZE && log_allowed(&s->long_limit, supervisor_now_ms(), &missed))
-		log_warning(0,
-		    "feed: a message of %zu bytes is too long for the ring and is lost "
-		    "(%lu more since the last such line); raise ring.size to send such",
-		    data->len, missed);
-	return r != -ENOBUFS;
+	if (feed_message(&s->feed, channel, data->str, data->len) == -ENOBUFS)
+		return false;
+	shard->probe.messages++;
+	return true;
+}
+
+/* In the probe's channel. */
+static void
+on_probe_word(struct shard *shard, const char *kind, const redisReply *data)
+{
+	if (strcmp(kind, "ssubscribe") == 0)
+		on_subscribed(shard);
+	else if (strcmp(kind, "sunsubscribe") == 0)
+		probe_moved(shard);
+	if (strcmp(kind, "smessage") != 0 || data->str == NULL)
+		return;
+	feed_probe_take(&shard->probe, data->str, data->len, supervisor_now_ms());
+	link_up(shard->all);
 }
 
 static bool
@@ -379,11 +501,15 @@ on_sub_reply(void *owner, const redisReply *r)
 		return true;
 	kind = r->element[0]->str;
 	name = r->element[1];
+	if (name->str != NULL && feed_probe_is(&shard->probe, name->str, name->len)) {
+		on_probe_word(shard, kind, r->element[2]);
+		return true;
+	}
 	if (name->str != NULL && name->len > s->prefix_len)
 		channel = registry_find(s->feed.env.registry, name->str + s->prefix_len,
 		    name->len - s->prefix_len);
 	if (strcmp(kind, "smessage") == 0)
-		return on_message(s, channel, r->element[2]);
+		return on_message(shard, channel, r->element[2]);
 	if (strcmp(kind, "ssubscribe") == 0)
 		on_subscribed(shard);
 	else if (strcmp(kind, "sunsubscribe") == 0)
@@ -442,10 +568,11 @@ shard_new(struct sharded *s, const struct redis_address *address)
 	shard->address = *address;
 	shard->todo.item = sizeof(uint32_t);
 	shard->asked.item = sizeof(struct asked);
+	feed_probe_init(&shard->probe, s->prefix, "SPUBLISH");
 	r = redis_link_new(&sub, &shard->sub);
 	if (r == 0)
 		r = redis_commands_init(&shard->commands, &s->feed.env, s->target,
-		    &sub.wish, on_commands_up, on_commands_down, NULL, shard);
+		    &sub.wish, on_commands_up, on_commands_down, on_own_reply, shard);
 	if (r < 0) {
 		shard_free(shard);
 		return r;
@@ -484,6 +611,9 @@ apply_map(struct sharded *s)
 	if (r < 0)
 		log_error(r, "feed: cannot connect to all nodes of the cluster");
 	s->retry = false;
+	for (unsigned i = 0; i < s->nshards; i++)
+		if (s->shards[i]->probe.state == PROBE_MOVED)
+			s->shards[i]->probe.state = PROBE_DUE;
 	place_seek_all(s);
 	link_up(s);
 }
@@ -512,6 +642,9 @@ on_sharded_flush(struct feed *f)
 		       redis_link_queued(shard->sub) < SUBSCRIBE_QUEUE &&
 		       subscribe_one(shard))
 			;
+		if (redis_link_up(shard->sub) && shard->todo.len == 0 &&
+		    shard->probe.state == PROBE_DUE)
+			probe_subscribe(shard);
 		redis_link_flush(shard->sub);
 		redis_commands_flush(&shard->commands);
 	}
@@ -528,6 +661,13 @@ on_sharded_resume(struct feed *f)
 		redis_link_resume(s->shards[i]->sub);
 }
 
+static uint32_t
+lag_of(const struct shard *shard)
+{
+	return shard->probe.back > 0 ? shard->probe.lag_ms
+				     : redis_link_lag_ms(shard->sub);
+}
+
 /* The slowest shard's lag, and the state of a breaker that is not closed. */
 static void
 on_sharded_status(const struct feed *f, struct feed_status *ret)
@@ -536,8 +676,8 @@ on_sharded_status(const struct feed *f, struct feed_status *ret)
 	uint32_t lag_ms = 0;
 
 	for (unsigned i = 0; i < s->nshards; i++)
-		if (redis_link_lag_ms(s->shards[i]->sub) > lag_ms)
-			lag_ms = redis_link_lag_ms(s->shards[i]->sub);
+		if (lag_of(s->shards[i]) > lag_ms)
+			lag_ms = lag_of(s->shards[i]);
 	feed_state_look(&s->state, lag_ms, ret);
 	ret->breaker = breaker_state_name(BREAKER_CLOSED);
 	for (unsigned i = 0; i < s->nshards; i++)
@@ -550,6 +690,7 @@ on_sharded_free(struct feed *f)
 {
 	struct sharded *s = container_of(f, struct sharded, feed);
 
+	ev_timer_stop(f->env.loop, &s->probe_timer);
 	while (s->nshards > 0)
 		shard_free(s->shards[--s->nshards]);
 	redis_target_free(s->target);
@@ -580,6 +721,8 @@ feed_sharded_new(const struct feed_env *env, struct feed **ret_feed)
 		return r;
 	s->feed.ops = &sharded_ops;
 	s->feed.env = *env;
+	ev_timer_init(&s->probe_timer, on_probe_timer, 0.,
+	    env->settings->probe_interval_ms / 1000.);
 	s->prefix = strdup(env->settings->prefix);
 	if (s->prefix == NULL)
 		goto fail;
@@ -593,6 +736,7 @@ feed_sharded_new(const struct feed_env *env, struct feed **ret_feed)
 	feed_state_init(
 	    &s->state, &s->feed.env, "pubsub", redis_target_where(s->target));
 	redis_target_watch(s->target, on_map, s);
+	ev_timer_again(env->loop, &s->probe_timer);
 	*ret_feed = &s->feed;
 	return 0;
 fail:

@@ -67,7 +67,7 @@ struct stream_feed {
 
 	struct idempotency *ids;
 	uint64_t malformed, repeated, passed_over;
-	struct log_limit malformed_limit, long_limit, lost_limit;
+	struct log_limit malformed_limit, lost_limit;
 };
 
 /* ---- asking ---- */
@@ -312,25 +312,14 @@ is_repeated(const struct stream_feed *s, const struct entry *e)
 static bool
 entry_publish(struct stream_feed *s, const struct entry *e)
 {
-	const struct feed_env *env = &s->feed.env;
 	uint32_t channel = channel_of(s, e->channel);
-	unsigned long missed;
 	int r;
 
 	if (channel == UINT32_MAX) {
 		s->passed_over++;
 		return true;
 	}
-	r = publisher_message(env->publisher, channel, e->data->str, e->data->len);
-	if (r == -EMSGSIZE) {
-		registry_gap(env->registry, channel);
-		if (log_allowed(&s->long_limit, supervisor_now_ms(), &missed))
-			log_warning(0,
-			    "feed: a message of %zu bytes is too long for the ring and "
-			    "is lost (%lu more since the last such line); raise "
-			    "ring.size to send such",
-			    e->data->len, missed);
-	}
+	r = feed_message(&s->feed, channel, e->data->str, e->data->len);
 	if (r == 0 && e->id != NULL)
 		idempotency_add(
 		    s->ids, e->channel->str, e->channel->len, e->id->str, e->id->len);

@@ -217,9 +217,9 @@ class Redis:
     """
 
     wrap = []  # words before the program's
-    bind = "127.0.0.1"
 
-    def __init__(self, password=None, port=None, durable=False, args=()):
+    def __init__(self, password=None, port=None, durable=False, args=(), bind="127.0.0.1"):
+        self.bind = bind
         self.port = port or free_port()
         self.password = password
         self.durable = durable

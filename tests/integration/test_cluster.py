@@ -2,11 +2,14 @@
 moves under traffic."""
 
 import os
+import signal
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Case, wait_until
+from far import Namespace
+from harness import Case, free_port, wait_until
 from redis_sets import Cluster
 from wsclient import V1, run
 
@@ -140,6 +143,66 @@ class ClusterTest(Case):
         self.whole()
         d.stop()
 
+    def test_cluster_sharded_owner_that_stands_still_is_left(self):
+        """SIGSTOP: its link is dropped within two probes, its channels have a gap, and
+        those of the others have none."""
+        d = self.feed("pubsub", sharded="yes")
+        names = ["news", "{t}a", "chat", "x", "y", "z"]
+
+        async def go():
+            v1 = await V1.open(d, *names)
+            owner = self.cluster.owner(self.slot("news"))
+            ours = {n for n in names if self.cluster.owner(self.slot(n)) is owner}
+            self.assertLess(len(ours), len(names))
+            replica = self.cluster.replica_of(owner)
+            owner.proc.send_signal(signal.SIGSTOP)
+            begun = time.monotonic()
+            try:
+                wait_until("it is told", lambda: not d.status()["ready"])
+                self.assertLess(time.monotonic() - begun, 2 * 0.5 + 3)
+                wait_until("the replica takes over", lambda: "master" in replica.cli("ROLE"),
+                           every=0.05)
+                wait_until(lambda: "it follows: %s" % d.log(), lambda: replica.cli(
+                    "PUBSUB", "SHARDNUMSUB", "wscast:news").split()[-1] == "1")
+            finally:
+                owner.proc.send_signal(signal.SIGCONT)
+            self.cluster.wait_ok()
+            self.up(d)
+            gaps = set()
+            for n, name in enumerate(names):
+                while "ok" not in await v1.ask(publish=name, data=n):
+                    pass
+                while (msg := await v1.event()).get("data") != n:
+                    gaps.add(msg["gap"]["channel"])
+            self.assertEqual(gaps, ours)
+            await v1.close()
+
+        run(go())
+        self.whole()
+        d.stop()
+
+    def test_cluster_sharded_probe_follows_its_slots(self):
+        """Each master has a probe of ours, also when the slot of one has moved."""
+        d = self.feed("pubsub", sharded="yes")
+
+        def probes():
+            """{name: node} of all that are subscribed."""
+            return {name: n for n in self.cluster.alive()
+                    if n.cli("ROLE").startswith("master")
+                    for name in n.cli("PUBSUB", "SHARDCHANNELS", "wscast:!probe:*").split()}
+
+        before = probes()
+        self.assertEqual(len(set(before.values())), 3, before)
+        name, node = next(iter(before.items()))
+        to = self.cluster.other_master(node)
+        self.cluster.move(self.cluster.slot(name), to)
+        self.cluster.wait_ok()
+        wait_until(lambda: "another in its place: %s" % probes(), lambda: name not in probes()
+                   and len(set(probes().values())) == 3)
+        self.assertIs(d.status()["ready"], True)
+        self.assertEqual(d.status()["feed"]["reconnects"], 0)
+        d.stop()
+
     def slot(self, channel):
         return self.cluster.slot("wscast:" + channel)
 
@@ -206,6 +269,58 @@ class ClusterTest(Case):
                 h.stop()
             for c in clients[50:]:
                 await c.ws.close()
+
+        run(go())
+        d.stop()
+
+
+class Far(Case):
+    def test_cluster_sharded_partition_is_one_shard_alone(self):
+        """Two masters, one behind a cable that is pulled: packets are dropped in silence."""
+        if os.geteuid() != 0:
+            self.skipTest("SKIPPED: a network partition needs root")
+        net = Namespace()
+        self.addCleanup(net.done)
+
+        def args(ip):
+            return ["--cluster-enabled", "yes", "--cluster-announce-ip", ip,
+                    "--cluster-port", str(free_port()), "--cluster-node-timeout", "60000",
+                    "--cluster-require-full-coverage", "no"]
+
+        near = self.redis(bind="0.0.0.0", args=args(net.here))
+        far = net.redis(args=args(net.there))
+        self.addCleanup(far.done)
+        near.cli("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
+        far.cli("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
+        near.cli("CLUSTER", "MEET", net.there, str(far.port), far.args[5])
+        wait_until("they know each other", lambda: all(
+            "cluster_state:ok" in n.cli("CLUSTER", "INFO")
+            and "cluster_slots_assigned:16384" in n.cli("CLUSTER", "INFO")
+            for n in (near, far)))
+        d = self.daemon(dict(OPEN, feed={
+            "source": "pubsub", "sharded": "yes", "probe_interval": "500ms",
+            "redis": "redis-cluster://%s:%d" % (net.here, near.port)}))
+
+        def at(node):
+            return next(n for n in ("c%d" % i for i in range(100)) if (int(node.cli(
+                "CLUSTER", "KEYSLOT", "wscast:" + n)) < 8192) == (node is near))
+
+        async def go():
+            wait_until("the feed", lambda: d.status()["ready"])
+            v1 = await V1.open(d, at(near), at(far))
+            net.cut()
+            begun = time.monotonic()
+            wait_until("it is told", lambda: not d.status()["ready"])
+            self.assertLess(time.monotonic() - begun, 2 * 0.5 + 3)
+            near.cli("SPUBLISH", "wscast:" + at(near), "1")
+            msg = await v1.event()
+            self.assertEqual((msg["channel"], msg.get("data")), (at(near), 1))
+            net.heal()
+            wait_until("the feed", lambda: d.status()["ready"])
+            self.assertEqual((await v1.event())["gap"]["channel"], at(far))
+            far.cli("SPUBLISH", "wscast:" + at(far), "2")
+            self.assertEqual((await v1.event()).get("data"), 2)
+            await v1.close()
 
         run(go())
         d.stop()

@@ -23,6 +23,7 @@ class OddRedis:
         self.subscriber = self.last = None  # the feed's link
         self.subscribers = 0  # links of the feed so far that subscribed to a channel
         self.late = {}
+        self.deaf = False  # what is published gets lost
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -51,7 +52,7 @@ class OddRedis:
             conn.sendall(b"+PONG\r\n")
         elif command == b"PUBLISH":
             conn.sendall(b":1\r\n")
-            if self.subscriber and not words[1].startswith(PEERS):
+            if self.subscriber and not self.deaf and not words[1].startswith(PEERS):
                 self.say(b"*3\r\n" + bulk(b"message") + bulk(words[1]) + bulk(words[2]))
         elif command == b"UNSUBSCRIBE":
             self.late[conn] = b"-NOPERM no permissions to run 'unsubscribe'\r\n"
@@ -66,7 +67,10 @@ class OddRedis:
                 out += b"*3\r\n$9\r\nsubscribe\r\n" + bulk(name) + b":%d\r\n" % i
             conn.sendall(out)
         else:
-            conn.sendall(b"-ERR unknown command\r\n")
+            self._answer_more(conn, command, words)
+
+    def _answer_more(self, conn, command, words):
+        conn.sendall(b"-ERR unknown command\r\n")
 
     def message(self, channel, data):
         self.say(b"*3\r\n" + bulk(b"message") + bulk(b"wscast:" + channel) + bulk(data))
@@ -76,6 +80,31 @@ class OddRedis:
 
     def done(self):
         self.listener.close()
+
+
+class OddNode(OddRedis):
+    """The one node of a cluster, for sharded pub/sub."""
+
+    def __init__(self):
+        super().__init__()
+        self.port = self.listener.getsockname()[1]
+        self.url = "redis-cluster://127.0.0.1:%d" % self.port
+
+    def _answer_more(self, conn, command, words):
+        if command == b"CLUSTER" and words[1].upper() == b"INFO":
+            conn.sendall(bulk(b"cluster_state:ok\r\n"))
+        elif command == b"CLUSTER":
+            conn.sendall(b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n"
+                         % self.port)
+        elif command == b"SSUBSCRIBE":
+            self.subscriber = conn
+            conn.sendall(b"*3\r\n" + bulk(b"ssubscribe") + bulk(words[1]) + b":1\r\n")
+        elif command == b"SPUBLISH":
+            conn.sendall(b":1\r\n")
+            if not self.deaf:
+                self.say(b"*3\r\n" + bulk(b"smessage") + bulk(words[1]) + bulk(words[2]))
+        else:
+            super()._answer_more(conn, command, words)
 
 
 def bulk(data):
@@ -142,6 +171,28 @@ class OddRedisTest(Case):
             await ws.close()
 
         run(go())
+
+
+class Deaf(Case):
+    """PING is answered, and what is published gets lost on its way: the link is left."""
+
+    def deaf(self, redis, **feed):
+        self.addCleanup(redis.done)
+        d = self.daemon({"feed": dict(feed, source="pubsub", probe_interval="300ms")},
+                        redis=redis, workers=1)
+        wait_until("the feed", lambda: d.status()["ready"])
+        redis.deaf = True
+        d.wait_line("a message of our own did not come back")
+        self.assertIs(d.status()["ready"], False)
+        redis.deaf = False
+        wait_until("the feed", lambda: d.status()["ready"])
+        d.stop()
+
+    def test_odd_redis_that_delivers_nothing_is_left(self):
+        self.deaf(OddRedis())
+
+    def test_odd_redis_shard_that_delivers_nothing_is_left(self):
+        self.deaf(OddNode(), sharded="yes")
 
 
 if __name__ == "__main__":

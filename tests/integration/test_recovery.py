@@ -2,17 +2,16 @@
 Redis that dies, stops, kicks us out, or is cut off."""
 
 import asyncio
-import ctypes
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import SANITIZED, Case, Ctl, Redis, RedisPipe, descendants, wait_until
+from far import Namespace
+from harness import SANITIZED, Case, Ctl, descendants, wait_until
 from recovery import Ledger, run_resumers
 from wsclient import V1, raw, run
 
@@ -273,6 +272,9 @@ class RedisFault(FaultCase):
                 self.assertEqual([(u["channel"], u["code"]) for u in ledger.unsubscribed],
                                  [("c1", "forbidden")])
                 self.assertEqual(ledger.gaps("c1"), [])
+            # SETUSER drops who is subscribed to what it takes away: KILL may be the second.
+            wait_until("the subscription", lambda: redis.cli(
+                "PUBSUB", "NUMSUB", "wscast:c0").split()[-1] == "1")
             redis.cli("PUBLISH", "wscast:c0", "1")
             for ledger in ledgers:
                 await ledger.until("what is left", lambda: ledger.last("c0") == 1)
@@ -285,6 +287,25 @@ class RedisFault(FaultCase):
                 await ledger.close()
 
         run(go())
+        d.stop()
+
+    def test_fault_message_too_long_for_the_ring_is_a_gap(self):
+        redis = self.redis()
+        d = self.daemon({"ring": {"size": "1M"}}, redis=redis, workers=1)
+
+        async def go():
+            wait_until("the feed", lambda: d.status()["ready"])
+            v1 = await V1.open(d, "c0", "c1")
+            redis.cli("-x", "PUBLISH", "wscast:c0", stdin=b"x" * 200000)
+            self.assertEqual((await v1.event())["gap"]["channel"], "c0")
+            for channel in ("c0", "c1"):
+                redis.cli("PUBLISH", "wscast:" + channel, "1")
+                msg = await v1.event()
+                self.assertEqual((msg["channel"], msg.get("data")), (channel, 1))
+            await v1.close()
+
+        run(go())
+        d.wait_line("too long for the ring")
         d.stop()
 
     def test_fault_probe_forbidden_is_said_and_lived_with(self):
@@ -392,71 +413,6 @@ def rss(d):
         with open("/proc/%d/statm" % pid) as f:
             total += int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return total
-
-
-class Namespace:
-    """A network namespace with a Redis in it, behind a cable that can be pulled."""
-
-    def __init__(self):
-        self.name = "wst%d" % os.getpid()
-        n = os.getpid() % 250
-        self.here, self.there = "10.231.%d.1" % n, "10.231.%d.2" % n
-        self.ip("netns", "add", self.name)
-        self.ip("link", "add", "wst-a%d" % n, "type", "veth", "peer", "name", "wst-b%d" % n,
-                "netns", self.name)
-        self.cable, self.far = "wst-a%d" % n, "wst-b%d" % n
-        self.ip("addr", "add", self.here + "/30", "dev", self.cable)
-        self.ip("link", "set", self.cable, "up")
-        self.ip("-n", self.name, "addr", "add", self.there + "/30", "dev", self.far)
-        self.ip("-n", self.name, "link", "set", self.far, "up")
-        self.ip("-n", self.name, "link", "set", "lo", "up")
-
-    @staticmethod
-    def ip(*args):
-        subprocess.run(["ip"] + list(args), check=True, timeout=10)
-
-    def redis(self):
-        return FarRedis(self)
-
-    def cut(self):
-        self.ip("-n", self.name, "link", "set", self.far, "down")
-
-    def heal(self):
-        self.ip("-n", self.name, "link", "set", self.far, "up")
-
-    def done(self):
-        subprocess.run(["ip", "netns", "del", self.name], timeout=10, check=False)
-
-
-class FarRedis(Redis):
-    """redis-server inside a namespace. Who talks to it from here does so in there: only
-    the gateway is cut off."""
-
-    bind = "0.0.0.0"
-
-    def __init__(self, net):
-        self.net = net
-        self.wrap = ["ip", "netns", "exec", net.name]
-        super().__init__()
-
-    @property
-    def url(self):
-        return "redis://%s:%d/0" % (self.net.there, self.port)
-
-    def connect(self):
-        with open("/proc/thread-self/ns/net") as here, \
-                open("/run/netns/" + self.net.name) as there:
-            enter(there)
-            try:
-                return RedisPipe(self.port)
-            finally:
-                enter(here)
-
-
-def enter(net):
-    """This thread goes on in another network namespace."""
-    if ctypes.CDLL(None, use_errno=True).setns(net.fileno(), 0x40000000) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ sent(void)
 {
 	struct probe_test t;
 
-	feed_probe_init(&t.p, "wscast:");
+	feed_probe_init(&t.p, "wscast:", "PUBLISH");
 	t.p.state = PROBE_LIVE;
 	t.len = feed_probe_next(&t.p, 100, t.text);
 	return t;
@@ -47,6 +47,33 @@ test_feed_probe_channel_is_its_own(void **state)
 	assert_true(feed_probe_is(&t.p, t.p.name, t.p.name_len));
 	assert_false(feed_probe_is(&t.p, t.p.name, t.p.name_len - 1));
 	assert_false(feed_probe_is(&t.p, "wscast:news", 11));
+}
+
+/* It names a slot, for a cluster's shard. */
+static void
+test_feed_probe_set_slot_keeps_what_is_under_way(void **state)
+{
+	struct probe_test t = sent();
+
+	feed_probe_set_slot(&t.p, "wscast:", "17");
+	assert_int_equal(strncmp(t.p.name, "wscast:!probe:", 14), 0);
+	assert_string_equal(t.p.name + t.p.name_len - 5, ":{17}");
+	assert_true(feed_probe_waits(&t.p));
+}
+
+static void
+test_feed_probe_tick_says_lost_after_silence(void **state)
+{
+	struct probe_test t = sent();
+
+	t.p.messages++; /* it is behind this one */
+	assert_int_equal(feed_probe_tick(&t.p, false), PROBE_WAIT);
+	assert_int_equal(feed_probe_tick(&t.p, true), PROBE_WAIT);
+	assert_int_equal(feed_probe_tick(&t.p, false), PROBE_LOST);
+	feed_probe_take(&t.p, t.text, t.len, 130);
+	assert_int_equal(feed_probe_tick(&t.p, false), PROBE_SEND);
+	t.p.state = PROBE_REFUSED;
+	assert_int_equal(feed_probe_tick(&t.p, false), PROBE_WAIT);
 }
 
 static void
@@ -89,6 +116,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_feed_probe_own_message_back_passes),
 	    cmocka_unit_test(test_feed_probe_channel_is_its_own),
+	    cmocka_unit_test(test_feed_probe_set_slot_keeps_what_is_under_way),
+	    cmocka_unit_test(test_feed_probe_tick_says_lost_after_silence),
 	    cmocka_unit_test(test_feed_probe_message_of_another_host_proves_nothing),
 	    cmocka_unit_test(test_feed_probe_message_of_an_earlier_link_proves_nothing),
 	    cmocka_unit_test(test_feed_probe_refused_passes),
