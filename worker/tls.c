@@ -625,7 +625,7 @@ tls_new(struct worker *w, struct tls **ret)
 	if (t->conn != NULL && t->in != NULL && t->gather != NULL)
 		r = bio_make(t);
 	if (r == 0)
-		r = tls_context_new(TLS_RECORD, &t->context);
+		r = tls_context_new(TLS_RECORD, NULL, &t->context);
 	if (r == 0)
 		r = load(w, t);
 	if (r < 0) {

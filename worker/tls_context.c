@@ -38,6 +38,7 @@ struct tls_context {
 	struct loaded now;
 	EVP_CIPHER *cipher; /* of tickets */
 	size_t record;
+	const struct tls_watch *watch;
 };
 
 /* ---- what is asked in a handshake ---- */
@@ -199,6 +200,10 @@ context_make(
 	(void)SSL_CTX_set_app_data(ctx, c);
 	set_tickets(ctx, tickets);
 	SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+	if (c->watch != NULL) {
+		SSL_CTX_set_keylog_callback(ctx, c->watch->on_key);
+		SSL_CTX_set_msg_callback(ctx, c->watch->on_message);
+	}
 	(void)SSL_CTX_set_tlsext_servername_callback(ctx, on_name);
 	(void)SSL_CTX_set_tlsext_servername_arg(ctx, c);
 	*ret = ctx;
@@ -257,13 +262,14 @@ tls_context_load(
 }
 
 int
-tls_context_new(size_t record, struct tls_context **ret)
+tls_context_new(size_t record, const struct tls_watch *watch, struct tls_context **ret)
 {
 	struct tls_context *c = calloc(1, sizeof(*c));
 
 	if (c == NULL)
 		return -ENOMEM;
 	c->record = record;
+	c->watch = watch;
 	c->cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
 	if (c->cipher == NULL) {
 		tls_context_free(c);

@@ -19,6 +19,13 @@
 
 struct tls_context;
 
+/* Who looks at handshakes: OpenSSL's callbacks of these names. */
+struct tls_watch {
+	SSL_CTX_keylog_cb_func on_key;
+	void (*on_message)(int write, int version, int type, const void *buf,
+	    size_t len, SSL *ssl, void *arg);
+};
+
 /* The bytes of the files. */
 struct tls_files {
 	struct slice certificate, key; /* as certificates_parse() takes them */
@@ -29,9 +36,10 @@ struct tls_files {
  * Made without any certificate.
  *
  * record  bytes in a record that is sent, at most.
+ * watch   borrowed; NULL: nobody looks.
  */
-int tls_context_new(size_t record, struct tls_context **ret)
-    __attribute__((warn_unused_result));
+int tls_context_new(size_t record, const struct tls_watch *watch,
+    struct tls_context **ret) __attribute__((warn_unused_result));
 void tls_context_free(struct tls_context *c);
 
 /*

@@ -95,7 +95,7 @@ fixture_setup(void **state)
 	static struct fixture f;
 
 	f = (struct fixture){.session = NULL};
-	assert_int_equal(tls_context_new(TLS_RECORD, &f.context), 0);
+	assert_int_equal(tls_context_new(TLS_RECORD, NULL, &f.context), 0);
 	f.client = SSL_CTX_new(TLS_client_method());
 	assert_non_null(f.client);
 	(void)SSL_CTX_set_app_data(f.client, &f);
