@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/journal.h"
 #include "supervisor/container_of.h"
 #include "supervisor/stream_places.h"
 #include "supervisor/supervisor.h"
@@ -98,16 +99,22 @@ places_text(const struct stream_places *p)
 	return text;
 }
 
+/* Each second while entries come: said when it begins to fail, and when it ends. */
 static void
 on_places_written(void *owner, int err)
 {
 	struct stream_places *p = owner;
-	unsigned long missed;
 
-	if (err < 0 && log_allowed(&p->save_limit, supervisor_now_ms(), &missed))
+	if (err == p->failed)
+		return;
+	p->failed = err;
+	if (err == 0)
+		log_notice("feed: %s is written again", p->file.path);
+	else
 		log_warning(err,
-		    "feed: cannot write %s: a restart will not know how "
-		    "far the stream was read",
+		    "feed: cannot write %s: a restart will not know how far the "
+		    "stream was read, and begin at its end; let our user write "
+		    "there, or set server.state_directory",
 		    p->file.path);
 }
 

@@ -10,7 +10,6 @@
 
 #include <ev.h>
 
-#include "proto/journal.h"
 #include "proto/settings.h"
 #include "supervisor/state_file.h"
 #include "supervisor/stream_position.h"
@@ -27,7 +26,7 @@ struct stream_places {
 	struct ev_loop *loop;
 	struct state_file file;
 	ev_timer save;
-	struct log_limit save_limit;
+	int failed; /* what became of the last write: 0 or -errno */
 };
 
 /* What was kept is read. settings: only read now. Returns 0 or -errno; in either case

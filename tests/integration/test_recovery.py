@@ -110,11 +110,13 @@ class FaultCase(Case):
     """A fault, and what the subscribers of five channels were told: every lost message
     lies in a gap, one gap for each channel and outage, and none for who came later."""
 
-    def fault(self, body, redis=None, lossy=True, outages=1, extra=None):
-        """extra: a channel of which all is read, and nothing looked at."""
+    def fault(self, body, redis=None, lossy=True, outages=1, extra=None, **feed):
+        """extra: a channel of which all is read, and nothing looked at.
+        feed: more of its settings."""
         redis = redis or self.redis()
-        d = self.daemon({"feed": {"probe_interval": "%dms" % (PROBE_S * 1000)}},
-                        redis=redis, workers=2)
+        feed["redis"] = feed.pop("url", redis.url)
+        feed.setdefault("probe_interval", "%dms" % (PROBE_S * 1000))
+        d = self.daemon({"feed": feed}, redis=redis, workers=2)
         sender = Sender(redis)
 
         async def go():
@@ -205,6 +207,29 @@ class RedisFault(FaultCase):
             wait_until("not ready", lambda: d.status()["feed"]["reconnects"] > 0)
 
         self.fault(body, lossy=False)
+
+    def test_fault_wrong_password_after_reload(self):
+        redis = self.redis()
+        redis.cli("ACL", "SETUSER", "gw", "on", ">sesame", "+@all", "allkeys", "allchannels")
+        secret = os.path.join(redis.dir, "password")
+
+        def password(word):
+            with open(secret, "w", encoding="ascii") as f:
+                f.write(word + "\n")
+
+        def body(d, redis):
+            password("wrong")
+            d.ctl("reload")
+            self.assertIs(d.status()["ready"], True)  # who has come in is in
+            redis.cli("CLIENT", "KILL", "USER", "gw")
+            d.wait_line("WRONGPASS")
+            self.assertIs(d.status()["ready"], False)
+            password("sesame")
+            d.ctl("reload")
+
+        password("sesame")
+        self.fault(body, redis=redis, lossy=False, redis_password_file=secret,
+                   url="redis://gw@127.0.0.1:%d" % redis.port)
 
     def test_fault_output_buffer_limit(self):
         """We do not read; Redis lets us wait for so much, and then no more."""

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -284,10 +286,18 @@ class Outages(StreamCase):
 
     def test_stream_state_that_cannot_be_written_is_said(self):
         redis = self.redis()
-        d = self.daemon(dict(STREAM, server={"state_directory": "/no/such/directory"}),
-                        redis=redis)
-        d.wait_line("cannot write /no/such/directory/stream")
+        state = tempfile.mkdtemp(prefix="wscast-state-")
+        self.addCleanup(shutil.rmtree, state, ignore_errors=True)
+        os.rmdir(state)
+        d = self.daemon(dict(STREAM, server={"state_directory": state}), redis=redis)
+        d.wait_line("cannot write %s/stream" % state)
         self.up(d)
+        self.add(redis, "a", "1")
+        wait_until("it was read", lambda: d.status()["messages_in"] == 1)
+        os.mkdir(state)
+        self.add(redis, "a", "2")
+        d.wait_line("%s/stream is written again" % state)
+        self.assertEqual(sum("cannot write" in line for line in d.lines), 1)
         d.stop()
 
 

@@ -1,6 +1,7 @@
 # tests/run: alone
 """source = stream: 200 clients that reconnect as they like see every message once and in
-order, while workers are killed and Redis dies, stops, and drops our connections.
+order, while workers are killed and Redis dies, stops, drops our connections, finds us too
+slow, is shown a wrong password, and is cut off.
 
 WSCAST_SOAK_SECONDS=n  for how long
 """
@@ -14,6 +15,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "integration"))
+from far import Namespace
 from harness import Case, resp, wait_until
 from recovery import run_resumers
 from wsclient import V1
@@ -74,12 +76,27 @@ class Entries:
 
 class StreamSoak(Case):
     CLIENTS, CHANNELS, RATE = 200, 40, 1000
-    SECONDS = int(os.environ.get("WSCAST_SOAK_SECONDS", "60"))
+    SECONDS = int(os.environ.get("WSCAST_SOAK_SECONDS", "90"))
+    STOPPED_S = 10
 
     def test_stream_each_sees_all_once_in_order(self):
-        redis = self.redis(durable=True)
-        d = self.daemon({"feed": {"source": "stream", "probe_interval": "500ms"}},
-                        redis=redis, workers=2)
+        if os.geteuid() != 0:
+            self.skipTest("SKIPPED: a network partition needs root")
+        net = Namespace()
+        self.addCleanup(net.done)
+        redis = net.redis(durable=True, args=[
+            "--user", "gate", "on", ">sesame", "~*", "&*", "+@all"])
+        self.addCleanup(redis.done)
+        secret = os.path.join(redis.dir, "password")
+
+        def password(word):
+            with open(secret, "w", encoding="ascii") as f:
+                f.write(word + "\n")
+
+        password("sesame")
+        d = self.daemon({"feed": {
+            "source": "stream", "probe_interval": "500ms", "redis_password_file": secret,
+            "redis": redis.url.replace("redis://", "redis://gate@")}}, workers=2)
         wait_until("the feed", lambda: d.status()["feed"]["connected"])
         names = ["r%d" % i for i in range(self.CHANNELS)]
         done = []
@@ -92,21 +109,55 @@ class StreamSoak(Case):
                 except ProcessLookupError:
                     pass
 
+        def lost():
+            wait_until("it is seen", lambda: not d.status()["feed"]["connected"])
+
         def died():
             redis.stop()
             redis.start()
 
         def stopped():
+            begun = time.monotonic()
             os.kill(redis.proc.pid, signal.SIGSTOP)
             try:
-                wait_until("it is seen", lambda: not d.status()["feed"]["connected"])
+                lost()
+                time.sleep(self.STOPPED_S - (time.monotonic() - begun))
             finally:
                 os.kill(redis.proc.pid, signal.SIGCONT)
 
         def dropped():
             redis.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
-        faults = [worker, dropped, worker, died, worker, stopped]
+        def kicked():
+            """What we could not read for a while is a longer reply than we may have."""
+            before = d.status()["feed"]["reconnects"]
+            redis.cli("CONFIG", "SET", "client-output-buffer-limit", "normal 1kb 0 0")
+            os.kill(d.pid, signal.SIGSTOP)
+            try:
+                for _ in range(3000):
+                    flow.add()
+            finally:
+                os.kill(d.pid, signal.SIGCONT)
+            wait_until("it is kicked", lambda: d.status()["feed"]["reconnects"] > before)
+            redis.cli("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
+
+        def locked():
+            mark = d.mark()
+            password("wrong")
+            d.ctl("reload")
+            redis.cli("CLIENT", "KILL", "USER", "gate")
+            d.wait_line("WRONGPASS", mark)
+            password("sesame")
+            d.ctl("reload")
+
+        def cut():
+            net.cut()
+            lost()
+            time.sleep(1)
+            net.heal()
+
+        flow = Entries(redis, names, self.RATE)
+        faults = [worker, dropped, worker, died, worker, stopped, kicked, locked, cut]
 
         def fault(rng):
             fault = faults[len(done) % len(faults)]
@@ -116,7 +167,7 @@ class StreamSoak(Case):
         clients = run_resumers(
             self, d, self.CLIENTS, self.CHANNELS, self.RATE, self.SECONDS, fault,
             seed=int(os.environ.get("WSCAST_SEED", "6")), places=asyncio.run(places(d, names)),
-            flow=Entries(redis, names, self.RATE))
+            flow=flow)
         print("%d messages to each channel, %d connections, %s" % (
             clients[0].next, sum(c.resumed for c in clients),
             ", ".join("%d %s" % (done.count(n), n) for n in sorted(set(done)))))
