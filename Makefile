@@ -73,7 +73,7 @@ JOBS := $(shell nproc)
 programs := wscastd wscast-worker wsctl wsbench
 srcs := $(wildcard shm/*.c proto/*.c supervisor/*.c worker/*.c tools/*.c)
 headers := $(wildcard shm/*.h proto/*.h supervisor/*.h worker/*.h tools/*.h tests/*/*.h)
-test_srcs := $(wildcard tests/unit/*.c tests/fuzz/*.c)
+test_srcs := $(wildcard tests/unit/*.c tests/fuzz/*.c tests/vm/*.c)
 shared_objs := $(patsubst %.c,$(obj)/%.o,$(wildcard shm/*.c proto/*.c))
 supervisor_objs := $(patsubst %.c,$(obj)/%.o,$(wildcard supervisor/*.c))
 worker_objs := $(patsubst %.c,$(obj)/%.o,$(wildcard worker/*.c))
@@ -278,7 +278,7 @@ lint-man:
 	$(Q)mandoc -T lint -W warning $(man_pages)
 lint-scripts:
 	$(Q)shellcheck $(scripts)
-	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run tests/bench/run tests/bench/feed $(wildcard tests/*/*.py)
+	$(Q)PYTHONPYCACHEPREFIX=build/pycache /usr/bin/python3 -m py_compile tests/run tests/vm/run tests/bench/run tests/bench/feed $(wildcard tests/*/*.py)
 check-includes: ## hold the table of who may include whom
 	$(Q)tests/check-includes
 

@@ -55,7 +55,8 @@ def _is_sanitized():
 
 
 SANITIZED = _is_sanitized()
-DEADLINE = 60.0 if SANITIZED else 25.0  # seconds until a wait has failed
+SLOW = int(os.environ.get("WSCAST_SLOW") or 1)  # so much slower is an emulated machine
+DEADLINE = (60.0 if SANITIZED else 25.0) * SLOW  # seconds until a wait has failed
 SANITIZER_REPORT = re.compile(r"(Address|Leak|Thread|Undefined\w*)Sanitizer|runtime error:")
 
 # What an orphaned worker is reparented to when its supervisor is gone: us, so that no
