@@ -405,17 +405,8 @@ settings_rule_for(
 bool
 name_ok(const char *name, size_t len)
 {
-	const unsigned char *p = (const unsigned char *)name;
-	size_t n;
-
-	if (len == 0 || len > NAME_LEN_MAX || name[0] == NAME_RESERVED)
-		return false;
-	for (size_t i = 0; i < len; i += n) {
-		n = utf8_char_len(p + i, len - i);
-		if (n == 0 || utf8_is_control(p + i, n))
-			return false;
-	}
-	return true;
+	return len > 0 && len <= NAME_LEN_MAX && name[0] != NAME_RESERVED &&
+	       utf8_is_text(name, len);
 }
 
 void

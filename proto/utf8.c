@@ -76,6 +76,20 @@ utf8_valid(const void *buf, size_t len)
 	return true;
 }
 
+bool
+utf8_is_text(const void *buf, size_t len)
+{
+	const unsigned char *p = buf;
+	size_t n;
+
+	for (size_t i = 0; i < len; i += n) {
+		n = utf8_char_len(p + i, len - i);
+		if (n == 0 || utf8_is_control(p + i, n))
+			return false;
+	}
+	return true;
+}
+
 size_t
 utf8_cut(const char *s, size_t len, size_t max)
 {

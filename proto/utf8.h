@@ -35,6 +35,9 @@ utf8_check_done(const struct utf8_check *u)
  * within len bytes. */
 size_t utf8_char_len(const unsigned char *p, size_t len);
 
+/* Whether it is valid UTF-8 without control characters. */
+bool utf8_is_text(const void *buf, size_t len);
+
 /* The longest prefix of at most max bytes of valid UTF-8 that cuts no character. */
 size_t utf8_cut(const char *s, size_t len, size_t max);
 

@@ -152,6 +152,11 @@ test_utf8_is_control_names_c0_del_c1(void **state)
 	assert_true(utf8_is_control((const unsigned char *)"\xc2\x85", 2));
 	assert_false(utf8_is_control((const unsigned char *)"\xc2\xa0", 2));
 	assert_false(utf8_is_control((const unsigned char *)" ", 1));
+	assert_true(utf8_is_text("", 0));
+	assert_true(utf8_is_text("a \xc3\xa9", 4));
+	assert_false(utf8_is_text("a\xc2\x85", 3));
+	assert_false(utf8_is_text("a\nb", 3));
+	assert_false(utf8_is_text("a\xc3", 2));
 }
 
 int
