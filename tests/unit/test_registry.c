@@ -98,6 +98,18 @@ find(struct fixture *f, const char *name)
 	return registry_find(f->reg, name, strlen(name));
 }
 
+/* Worker 1 wants "news" and has it. */
+static uint32_t
+serve(struct fixture *f)
+{
+	uint32_t channel;
+
+	want(f, 1, "news", 5);
+	channel = find(f, "news");
+	registry_confirmed(f->reg, channel, 0);
+	return channel;
+}
+
 static void
 assert_record(struct fixture *f, enum ring_type type, unsigned worker, uint64_t arg)
 {
@@ -349,11 +361,8 @@ test_registry_lost_link_leaves_a_gap(void **state)
 {
 	struct fixture *f = *state;
 	struct directory *dir = ring_directory(f->ring);
-	uint32_t channel;
+	uint32_t channel = serve(f);
 
-	want(f, 1, "news", 5);
-	channel = find(f, "news");
-	registry_confirmed(f->reg, channel, 0);
 	assert_record(f, RING_SUBSCRIBED, 1, 5);
 	assert_int_equal(publisher_message(&f->publisher, channel, "x", 1), 0);
 	f->read_to++;
@@ -375,9 +384,7 @@ test_registry_refused_anew_keeps_its_index(void **state)
 	struct fixture *f = *state;
 	uint32_t channel, other;
 
-	want(f, 1, "news", 5);
-	channel = find(f, "news");
-	registry_confirmed(f->reg, channel, 0);
+	channel = serve(f);
 	registry_lost(f->reg);
 	want(f, 2, "news", 6);
 	/* A successor that believes rightly is no news either. */
@@ -393,17 +400,14 @@ test_registry_refused_anew_keeps_its_index(void **state)
 	assert_int_not_equal(other, channel);
 }
 
-/* Redis forbids what it allowed before: who waits is refused, who was served is told, and
- * nobody is left to ask for. */
+/* Redis forbids what it allowed before: who waits is refused, who was served is told,
+ * and nobody is left to ask for. */
 static void
 test_registry_forbidden_anew_is_revoked(void **state)
 {
 	struct fixture *f = *state;
-	uint32_t channel;
+	uint32_t channel = serve(f);
 
-	want(f, 1, "news", 5);
-	channel = find(f, "news");
-	registry_confirmed(f->reg, channel, 0);
 	registry_lost(f->reg);
 	want(f, 2, "news", 6);
 	f->read_to = ring_head(f->ring);
@@ -425,11 +429,8 @@ static void
 test_registry_refused_anew_is_asked_for_again(void **state)
 {
 	struct fixture *f = *state;
-	uint32_t channel;
+	uint32_t channel = serve(f);
 
-	want(f, 1, "news", 5);
-	channel = find(f, "news");
-	registry_confirmed(f->reg, channel, 0);
 	registry_lost(f->reg);
 	registry_confirmed(f->reg, channel, -EIO);
 	f->read_to = ring_head(f->ring);
