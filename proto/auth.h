@@ -5,7 +5,7 @@
 #ifndef WSCAST_PROTO_AUTH_H
 #define WSCAST_PROTO_AUTH_H
 
-#include "proto/jwk.h"
+#include "proto/keyring.h"
 #include "proto/settings.h"
 #include "proto/token.h"
 

@@ -1,5 +1,5 @@
 /*
- * jwk.h - the keys that sign tokens: read from the bytes of key files, and asked
+ * keyring.h - the keys that sign tokens: read from the bytes of key files, and asked
  * whether a signature is right.
  *
  * A key has one algorithm, and is used with no other. So a public key can never be
@@ -13,8 +13,8 @@
  * Source   RFC 7517 §4, §5 (JWK, JWKS); RFC 7518 §3, §6; RFC 8037 §2; RFC 7468 §13
  *          (PEM)
  */
-#ifndef WSCAST_PROTO_JWK_H
-#define WSCAST_PROTO_JWK_H
+#ifndef WSCAST_PROTO_KEYRING_H
+#define WSCAST_PROTO_KEYRING_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,7 +30,7 @@
 
 struct keyring;
 
-/* Returns an empty one, or NULL: no memory. */
+/* Returns an empty one, or NULL: no memory. key.c has one key, jwk.c reads it. */
 struct keyring *keyring_new(void);
 void keyring_free(struct keyring *k); /* wipes the secrets */
 size_t keyring_len(const struct keyring *k);

@@ -3,7 +3,7 @@
 #include <sys/un.h>
 
 #include "proto/address.h"
-#include "proto/jwk.h"
+#include "proto/keyring.h"
 #include "proto/redis_url.h"
 #include "proto/settings_table.h"
 

@@ -6,7 +6,7 @@
 #include "proto/address.h"
 #include "proto/base64.h"
 #include "proto/json.h"
-#include "proto/jwk.h"
+#include "proto/keyring.h"
 #include "proto/settings.h"
 #include "proto/token.h"
 #include "proto/utf8.h"
@@ -197,17 +197,10 @@ put_text(struct token *t, struct slice s)
 static bool
 is_text(const json_t *v)
 {
-	const unsigned char *p = (const unsigned char *)json_string_value(v);
-	size_t len = json_string_length(v), n;
+	size_t len = json_string_length(v);
 
-	if (len == 0 || len > TOKEN_TEXT_MAX)
-		return false;
-	for (size_t i = 0; i < len; i += n) {
-		n = utf8_char_len(p + i, len - i);
-		if (n == 0 || utf8_is_control(p + i, n))
-			return false;
-	}
-	return true;
+	return len > 0 && len <= TOKEN_TEXT_MAX &&
+	       utf8_is_text(json_string_value(v), len);
 }
 
 static bool

@@ -4,9 +4,10 @@
  *
  *   BASE64URL(header) '.' BASE64URL(claims) '.' BASE64URL(signature)
  *
- * The key decides the algorithm (proto/jwk.h). What the token says of it only selects
- * among the keys that we have: a token cannot name an algorithm, key or address that
- * would make us trust more. Claims are not looked at before the signature is right.
+ * The key decides the algorithm (proto/keyring.h). What the token says of it only
+ * selects among the keys that we have: a token cannot name an algorithm, key or address
+ * that would make us trust more. Claims are not looked at before the signature is
+ * right.
  *
  * Source   RFC 7515 §3.1, §4.1, §5.2; RFC 7519 §4.1, §7.2; RFC 7518 §3; RFC 8037 §3.1;
  *          RFC 8725 §3 (what went wrong elsewhere)
@@ -86,7 +87,7 @@ const char *token_result_text(enum token_result r);
  *         secret, or a set of them, as keyring_add_secret() takes it (HS256): the
  *         first one signs.
  * claims  a JSON object.
- * why     KEYRING_WHY_MAX bytes of proto/jwk.h.
+ * why     KEYRING_WHY_MAX bytes of proto/keyring.h.
  *
  * Returns 0 with a string for the caller to free(); -EINVAL with why filled; -ENOMEM.
  */

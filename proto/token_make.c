@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "proto/base64.h"
-#include "proto/jwk.h"
+#include "proto/keyring.h"
 #include "proto/token.h"
 
 #define SIGNATURE_MAX crypto_sign_BYTES

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "proto/jwk.h"
+#include "proto/keyring.h"
 #include "proto/settings.h"
 #include "proto/token.h"
 #include "tools/wsctl.h"

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/jwk.h"
+#include "proto/keyring.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "proto/base64.h"
-#include "proto/jwk.h"
+#include "proto/keyring.h"
 #include "proto/token.h"
 
 #define SECRET "0123456789abcdef0123456789abcdef"
