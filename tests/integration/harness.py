@@ -289,7 +289,7 @@ class RedisPipe:
     """A connection that publishes many messages without waiting for each answer."""
 
     def __init__(self, port, password=None):
-        self.sock = socket.create_connection(("127.0.0.1", port))
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.asked = self.answered = 0
         if password:
@@ -301,7 +301,10 @@ class RedisPipe:
         self.sock.sendall(resp(*args))
         answer = b""
         while not answer.endswith(b"\r\n"):
-            answer += self.sock.recv(4096)
+            got = self.sock.recv(4096)
+            if not got:
+                raise ConnectionError("redis closed the connection")
+            answer += got
         if answer.startswith(b"-"):
             raise AssertionError("redis says %r" % answer)
         return answer[1:-2].decode()

@@ -1,6 +1,7 @@
 """Clients that write down what they were told, and what must be true of it.
 
 Ledger   one wscast.v1 connection's messages and gaps, in the order of their coming
+Sender   publishes numbers to Redis, whatever becomes of it
 Resumer  a client that drops its connection when it likes, comes back with `since`, and
          checks that its sequence is complete
 Flow     publishes numbered messages at a steady rate
@@ -11,6 +12,7 @@ import json
 import random
 import selectors
 import socket
+import threading
 import time
 
 from fleet import ACCEPT, KEY, TEXT, masked, take_frame
@@ -97,6 +99,44 @@ class Ledger:
     async def close(self):
         self.task.cancel()
         await self.v1.close()
+
+
+class Sender(threading.Thread):
+    """PUBLISHes numbers to all channels, on a connection of its own that is made anew
+    when it is lost.
+
+    redis  has connect(), which finds the server to publish to
+    """
+
+    def __init__(self, redis, channels, rate=200):
+        super().__init__(daemon=True)
+        self.redis, self.channels, self.rate = redis, channels, rate
+        self.n = 0
+        self.over = False
+        self.start()
+
+    def run(self):
+        pipe = None
+        while not self.over:
+            try:
+                if pipe is None:
+                    pipe = self.redis.connect()
+                pipe.publish([("wscast:" + c, str(self.n)) for c in self.channels])
+            except (OSError, AssertionError):
+                # Whether it was taken nobody knows: the number is not used again.
+                if pipe:
+                    pipe.close()
+                pipe = None
+                time.sleep(0.02)
+            self.n += 1
+            time.sleep(len(self.channels) / self.rate)
+        if pipe:
+            pipe.close()
+
+    def stop(self):
+        self.over = True
+        self.join()
+        return self.n - 1
 
 
 class Flow:

@@ -85,6 +85,13 @@ class SentinelSet:
         ports = [s.master_port() for s in self.sentinels if s.proc]
         return next(r for r in self.servers if ports.count(r.port) >= 2)
 
+    def connect(self):
+        """To the master, as a client that asked the sentinels."""
+        try:
+            return self.master().connect()
+        except StopIteration:
+            raise ConnectionError("no master") from None
+
     def other(self, server):
         return self.servers[1 - self.servers.index(server)]
 
@@ -96,6 +103,40 @@ class SentinelSet:
         """Both servers are there, one of them as the other's replica."""
         wait_until("the sentinels know each other",
                    lambda: all(s.sees_all() for s in self.sentinels))
+
+
+class ShardPipe:
+    """SPUBLISHes at the owners of the slots, as a client of the cluster that is told of a
+    slot that moved, and asks again."""
+
+    def __init__(self, cluster):
+        self.cluster, self.owners, self.pipes = cluster, {}, {}
+
+    def publish(self, messages):
+        """One that fails keeps none of the others."""
+        failed = None
+        for name, data in messages:
+            try:
+                self.pipe(name).command("SPUBLISH", name, data)
+            except (OSError, AssertionError) as e:
+                failed = e
+        if failed:
+            raise failed
+
+    def pipe(self, name):
+        if name not in self.owners:
+            owner = self.cluster.owner(self.cluster.slot(name))
+            if owner is None or not owner.proc:
+                raise ConnectionError("nobody has the slot of " + name)
+            self.owners[name] = owner
+        owner = self.owners[name]
+        if owner not in self.pipes:
+            self.pipes[owner] = owner.connect()
+        return self.pipes[owner]
+
+    def close(self):
+        for pipe in self.pipes.values():
+            pipe.close()
 
 
 class Cluster:
@@ -116,6 +157,9 @@ class Cluster:
 
     def alive(self):
         return [n for n in self.nodes if n.proc]
+
+    def connect(self):
+        return ShardPipe(self)
 
     def wait_ok(self):
         """Every node that lives finds the cluster served, by masters it agrees on."""

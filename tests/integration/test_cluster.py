@@ -1,19 +1,64 @@
 """Redis Cluster: three masters and their replicas, one of which is killed, and a slot that
 moves under traffic."""
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far import Namespace
 from harness import Case, free_port, wait_until
+from recovery import Ledger, Sender
 from redis_sets import Cluster
 from wsclient import V1, run
 
 OPEN = {"channel *": {"publish": "anyone"}}
+
+
+class Adder(threading.Thread):
+    """Adds numbers to a stream, one by one, each once: wherever the slot is. `n` were
+    taken, and are on a replica while there is one."""
+
+    def __init__(self, cluster, key):
+        super().__init__(daemon=True)
+        self.cluster, self.key = cluster, key
+        self.n, self.over, self.lock = 0, False, threading.Lock()
+        self.start()
+
+    def run(self):
+        pipe = None
+        while not self.over:
+            with self.lock:
+                try:
+                    pipe = pipe or self.cluster.owner(self.cluster.slot(self.key)).connect()
+                    # The id says which it is: one that was taken is refused the next time.
+                    pipe.command("XADD", self.key, "1-%d" % (self.n + 1), "channel", "news",
+                                 "data", self.n)
+                    pipe.command("WAIT", "1", "100")
+                    self.n += 1
+                except (OSError, AttributeError, AssertionError) as e:
+                    self.n += "equal or smaller" in str(e)
+                    if pipe:
+                        pipe.close()
+                    pipe = None
+            time.sleep(0.002)
+        if pipe:
+            pipe.close()
+
+    @contextlib.contextmanager
+    def held(self):
+        """None is under way."""
+        with self.lock:
+            yield
+
+    def stop(self):
+        self.over = True
+        self.join()
+        return self.n
 
 
 class ClusterTest(Case):
@@ -49,48 +94,40 @@ class ClusterTest(Case):
             self.assertTrue("gap" in msg or msg["data"] < n, msg)
 
     def test_cluster_stream_survives_failover_and_move(self):
-        """The stream's slot moves to another master, which then is killed."""
+        """While entries are added, the stream's slot moves to another master, which then
+        is killed."""
         d = self.feed("stream", stream="{x}one {x}two")
         slot = self.cluster.slot("{x}one")
 
         async def go():
             v1 = await V1.open(d, "news")
+            adder = Adder(self.cluster, "{x}one")
             at = 0
 
-            def add(n=200):
+            async def more(n=30):
                 nonlocal at
-                owner = self.cluster.owner(slot)
-                pipe = owner.connect()
-                for _ in range(n):
-                    pipe.command("XADD", "{x}one", "*", "channel", "news", "data", at)
-                    at += 1
-                pipe.command("WAIT", "1", "5000")
-                pipe.close()
-                return owner
-
-            async def seen(first):
-                for n in range(first, at):
+                for at in range(at, max(adder.n, at) + n):
                     msg = await v1.event()
-                    self.assertEqual(msg.get("data"), n, msg)
+                    self.assertEqual(msg.get("data"), at, msg)
+                at += 1
 
-            owner = add()
-            to = self.cluster.other_master(owner)
+            await more()
+            to = self.cluster.other_master(self.cluster.owner(slot))
             self.cluster.move(slot, to)
+            await more()
             self.cluster.wait_ok()
-            add()
-            await seen(0)
             replica = self.cluster.replica_of(to)
-            add()
-            to.stop()
+            with adder.held():  # what it adds is on the replica, too
+                to.stop()
             wait_until("the replica takes over",
                        lambda: self.cluster.owner(slot) is replica, every=0.05)
+            await more()
             self.cluster.wait_ok()
-            add()
-            await seen(400)
             self.up(d)
+            adder.stop()
+            await more(0)
             await v1.ok(publish="news", data=at)
-            at += 1
-            await seen(at - 1)
+            self.assertEqual((await v1.event()).get("data"), at)
             await v1.close()
 
         run(go())
@@ -141,6 +178,47 @@ class ClusterTest(Case):
 
         run(go())
         self.whole()
+        d.stop()
+
+    def test_cluster_sharded_loses_nothing_in_silence(self):
+        """While messages flow, a slot moves and its new owner is killed: who is missing
+        one has a gap, and who cannot be has none."""
+        d = self.feed("pubsub", sharded="yes")
+        names = ["news", "chat", "x", "y", "z"]
+
+        async def go():
+            ledger = await Ledger.open(d, *names)
+            sender = Sender(self.cluster, names, rate=250)
+
+            async def more():
+                last = sender.n + 10
+                await ledger.until("messages", lambda: min(map(ledger.last, names)) >= last)
+
+            await more()
+            slot = self.slot("news")
+            owner = self.cluster.owner(slot)
+            to = self.cluster.other_master(owner)
+            self.cluster.move(slot, to)
+            self.cluster.wait_ok()
+            await more()
+            self.assertEqual({n for n in names if ledger.gaps(n)},
+                             {n for n in names if self.slot(n) == slot})
+            theirs = {n for n in names if self.cluster.owner(self.slot(n)) is to}
+            self.assertLess(len(theirs), len(names))
+            replica = self.cluster.replica_of(to)
+            to.stop()
+            wait_until("the replica takes over",
+                       lambda: self.cluster.owner(slot) is replica, every=0.05)
+            self.cluster.wait_ok()
+            await more()
+            sender.stop()
+            ledger.check(self)
+            self.assertEqual({n for n in names if ledger.gaps(n)}, theirs)
+            await ledger.close()
+
+        run(go())
+        self.whole()
+        self.up(d)
         d.stop()
 
     def test_cluster_sharded_owner_that_stands_still_is_left(self):

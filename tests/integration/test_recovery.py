@@ -12,7 +12,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far import Namespace
 from harness import SANITIZED, Case, Ctl, descendants, wait_until
-from recovery import Ledger, run_resumers
+from recovery import Ledger, Sender, run_resumers
 from wsclient import V1, raw, run
 
 PROBE_S = 0.6
@@ -43,42 +43,6 @@ class Resume(Case):
         self.assertGreater(len(killed), 3)
         self.assertGreater(sum(c.resumed for c in clients), 2 * len(clients))
         d.stop()
-
-
-class Sender(threading.Thread):
-    """PUBLISHes numbers to all channels, on a connection of its own that is made anew
-    when it is lost. `sent` are those that Redis has taken."""
-
-    def __init__(self, redis, rate=200):
-        super().__init__(daemon=True)
-        self.redis, self.rate = redis, rate
-        self.n = 0
-        self.over = False
-        self.start()
-
-    def run(self):
-        pipe = None
-        while not self.over:
-            try:
-                if pipe is None:
-                    pipe = self.redis.connect()
-                    pipe.sock.settimeout(60)
-                pipe.publish([("wscast:" + c, str(self.n)) for c in CHANNELS])
-            except (OSError, AssertionError):
-                # Whether it was taken nobody knows: the number is not used again.
-                if pipe:
-                    pipe.close()
-                pipe = None
-                time.sleep(0.02)
-            self.n += 1
-            time.sleep(len(CHANNELS) / self.rate)
-        if pipe:
-            pipe.close()
-
-    def stop(self):
-        self.over = True
-        self.join()
-        return self.n - 1
 
 
 class Readiness(threading.Thread):
@@ -117,7 +81,7 @@ class FaultCase(Case):
         feed["redis"] = feed.pop("url", redis.url)
         feed.setdefault("probe_interval", "%dms" % (PROBE_S * 1000))
         d = self.daemon({"feed": feed}, redis=redis, workers=2)
-        sender = Sender(redis)
+        sender = Sender(redis, CHANNELS)
 
         async def go():
             wait_until("the feed", lambda: d.status()["ready"])

@@ -6,6 +6,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import Case, wait_until
+from recovery import Ledger, Sender
 from redis_sets import SentinelSet
 from wsclient import V1, run
 
@@ -36,10 +37,16 @@ class SentinelTest(Case):
         while (msg := await v1.event()).get("data") != n:
             self.assertTrue("gap" in msg or msg["data"] < n, msg)
 
+    def gaps(self, d, ledger, channels):
+        """There is one for an outage at most."""
+        for channel in channels:
+            n = len(ledger.gaps(channel))
+            self.assertTrue(1 <= n <= d.status()["feed"]["reconnects"], n)
+
     def follows(self, failover):
         """Two feeds, by pub/sub and by stream, over a failover: failover(set, master)
         begins it. Of the stream, each entry that both servers have arrives once, in
-        order."""
+        order. Of pub/sub, each message that is missing lies in a gap."""
         redis = SentinelSet(self, password="sesame")
         secret = os.path.join(redis.servers[0].dir, "password")
         with open(secret, "w") as f:
@@ -59,6 +66,9 @@ class SentinelTest(Case):
 
         async def go():
             v1, s1 = await V1.open(pubsub, "news"), await V1.open(stream, "news")
+            ledger = await Ledger.open(pubsub, "a", "b")
+            sender = Sender(redis, ["a", "b"], rate=100)
+            await ledger.until("messages", lambda: min(map(ledger.last, "ab")) > 5)
             first = redis.master()
             second = redis.other(first)
             await self.through(pubsub, v1, 1)
@@ -77,6 +87,13 @@ class SentinelTest(Case):
             self.subscribed_at(second)
             self.up(pubsub)
             await self.through(pubsub, v1, 2)
+            last = sender.n + 5
+            await ledger.until("what comes after", lambda: min(
+                map(ledger.last, "ab")) >= last)
+            sender.stop()
+            ledger.check(self)
+            self.gaps(pubsub, ledger, "ab")
+            await ledger.close()
             await v1.close()
             await s1.close()
 
