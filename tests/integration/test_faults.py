@@ -484,7 +484,9 @@ class Idle(Case):
                     writer.write(masked(10, await reader.readexactly(head[1])))
             got = 0
             while got < 20 * 100000:
-                got += len(s.recv(65536))
+                part = s.recv(65536)
+                self.assertTrue(part, "closed after %d bytes" % got)
+                got += len(part)
             s.close()
             writer.close()
             await v1.close()
