@@ -84,9 +84,12 @@ fuzz_names := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_replays := $(addprefix $(bin)/tests/,$(fuzz_names))
 integration_tests := $(wildcard tests/integration/test_*.py)
 interop_tests := $(wildcard tests/interop/test_*.py)
+install_tests := tests/packaging/test_install.py
 man_pages := $(wildcard man/*.[1-8])
 scripts := .ci/run packaging/install-deps packaging/version packaging/make-dist \
-	packaging/make-deb packaging/demo/run tests/check-includes \
+	packaging/make-deb packaging/make-rpm packaging/debian/wscast.postinst \
+	packaging/debian/wscast.postrm packaging/systemd/wscast.after-upgrade.in \
+	packaging/demo/run tests/check-includes \
 	tests/bench/peers/run tests/bench/peers/install tests/bench/peers/start
 
 .PHONY: all
@@ -194,7 +197,8 @@ check: ## run all tests; the last line counts them
 	$(SUBMAKE) -j$(JOBS) all test-programs
 	$(SUBMAKE) check-now
 check-now:
-	$(run_tests) $(unit_tests) $(fuzz_replays) $(integration_tests) $(interop_tests)
+	$(run_tests) $(unit_tests) $(fuzz_replays) $(integration_tests) $(interop_tests) \
+		$(install_tests)
 test-programs: $(unit_tests) $(fuzz_replays)
 unit: $(unit_tests) $(fuzz_replays) ## build and run the unit tests alone
 	$(run_tests) $(unit_tests) $(fuzz_replays)
@@ -202,6 +206,14 @@ integration: all ## build and run the integration tests alone
 	$(run_tests) $(integration_tests)
 interop: all ## build and run the conformance suite and the independent clients alone
 	$(run_tests) $(interop_tests)
+
+.PHONY: check-packages check-packages-now
+check-packages: ## build the deb and the rpm packages, and check them
+	$(Q)packaging/install-deps build test package rpm
+	$(SUBMAKE) check-packages-now
+check-packages-now:
+	$(Q)WSCAST_TEST_TIMEOUT=3600 tests/run --bin $(bin) $(addprefix --only ,$(TESTS)) \
+		tests/packaging/test_packages.py
 
 .PHONY: soak soak-now
 soak: ## run the long demonstrations of tests/soak, some minutes each; TESTS=words
@@ -307,8 +319,9 @@ installed = \
 	$(call below,$(FISHDIR),$(wildcard packaging/completions/*.fish)) \
 	644:README.md:$(DOCDIR)/README.md \
 	644:docs/design.md:$(DOCDIR)/design.md \
-	$(call below,$(DOCDIR)/examples,$(wildcard packaging/examples/* packaging/grafana/* \
-		packaging/prometheus/*))
+	$(call below,$(DOCDIR)/examples,$(wildcard packaging/examples/*)) \
+	$(call below,$(DOCDIR)/examples/grafana,$(wildcard packaging/grafana/*.json)) \
+	$(call below,$(DOCDIR)/examples/prometheus,$(wildcard packaging/prometheus/*.rules.yml))
 
 build/wscast.%: packaging/systemd/wscast.%.in FORCE
 	@mkdir -p $(@D)
@@ -326,15 +339,18 @@ install: all $(filled) ## install under DESTDIR and PREFIX
 		packaging/wscast.conf "$(DESTDIR)$(SYSCONFDIR)/wscast/wscast.conf"
 uninstall: ## remove what install put there, except the settings file
 	$(Q)for f in $(installed); do rm -f "$(DESTDIR)$${f##*:}"; done
-	-$(Q)rmdir $(addprefix $(DESTDIR),$(LIBEXECDIR)/wscast $(DATADIR) $(DOCDIR)/examples \
-		$(DOCDIR)) 2>/dev/null
+	-$(Q)rmdir $(addprefix $(DESTDIR),$(LIBEXECDIR)/wscast $(DATADIR) \
+		$(addprefix $(DOCDIR),/examples/grafana /examples/prometheus /examples /)) 2>/dev/null
 
-.PHONY: dist deb
+.PHONY: dist deb rpm
 dist: ## the source archive of this commit, in build/dist
 	$(Q)packaging/make-dist build/dist
 deb: ## the Debian packages of this commit, in build/deb
 	$(Q)packaging/install-deps build package
 	$(Q)packaging/make-deb build/deb
+rpm: ## the rpm packages of this commit, in build/rpm
+	$(Q)packaging/install-deps build rpm
+	$(Q)packaging/make-rpm build/rpm
 
 .PHONY: clean
 clean: ## remove build/
