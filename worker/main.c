@@ -9,7 +9,8 @@
  *   reload.c     the settings that hold
  *   client.c     connections: slots, accepting, deadlines (wheel.c)
  *   channels.c   who is subscribed to what
- *   requests.c   subscriptions and publishes of one connection
+ *   subs.c       subscriptions of one connection
+ *   requests.c   what its client asks
  *   fanout.c     records of the ring to their sockets (out.c, side.c, slow.c)
  *   adopt.c      what a predecessor left
  *   sandbox.c    no more rights than serving takes

@@ -11,95 +11,10 @@
 #include "worker/fanout.h"
 #include "worker/history.h"
 #include "worker/out.h"
-#include "worker/presence.h"
 #include "worker/requests.h"
 #include "worker/session.h"
 
 #define WAITS_MAX 256 /* requests of one connection that wait for the supervisor */
-
-/* ---- a connection's subscriptions ---- */
-
-/* Index of the first of the slot's subscriptions that is not below `channel`. */
-static unsigned
-sub_place(const struct sub *sub, unsigned nsubs, uint32_t channel)
-{
-	unsigned lo = 0, hi = nsubs;
-
-	while (lo < hi) {
-		unsigned mid = lo + (hi - lo) / 2;
-
-		if (sub[mid].channel < channel)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
-struct sub *
-slot_sub(const struct worker *w, const struct slot *s, uint32_t channel)
-{
-	struct sub *sub = slot_subs(w, (struct slot *)s);
-	unsigned at = sub_place(sub, s->nsubs, channel);
-
-	return at < s->nsubs && sub[at].channel == channel ? &sub[at] : NULL;
-}
-
-/* Room for one more subscription. Returns 0 or -ENOBUFS. */
-static int
-subs_grow(struct worker *w, struct slot *s)
-{
-	unsigned cap = 1u << s->subs_log;
-	arena_ref bigger, old = s->subs_log == 0 ? 0 : s->subs;
-
-	if (s->nsubs < cap)
-		return 0;
-	bigger = arena_alloc(w->arena, (size_t)cap * 2 * sizeof(struct sub));
-	if (bigger == 0)
-		return -ENOBUFS;
-	memcpy(
-	    arena_at(w->arena, bigger), slot_subs(w, s), s->nsubs * sizeof(struct sub));
-	s->subs = bigger;
-	s->subs_log++;
-	arena_free(w->arena, old);
-	return 0;
-}
-
-static int
-sub_add(struct worker *w, uint32_t slot, uint32_t channel, uint32_t from)
-{
-	struct slot *s = worker_slot(w, slot);
-	struct sub *sub;
-	unsigned at;
-	int r = subs_grow(w, s);
-
-	if (r == 0)
-		r = channels_list(w, channel, slot);
-	if (r < 0)
-		return -ENOBUFS;
-	sub = slot_subs(w, s);
-	at = sub_place(sub, s->nsubs, channel);
-	memmove(sub + at + 1, sub + at, (s->nsubs - at) * sizeof(*sub));
-	sub[at] = (struct sub){.channel = channel, .from = from};
-	s->nsubs++;
-	page_add(w->page, PAGE_subscriptions, 1);
-	presence_join(w, slot, channel);
-	return 0;
-}
-
-static void
-sub_del(struct worker *w, uint32_t slot, uint32_t channel)
-{
-	struct slot *s = worker_slot(w, slot);
-	struct sub *sub = slot_subs(w, s);
-	unsigned at = sub_place(sub, s->nsubs, channel);
-
-	presence_leave(w, slot, channel);
-	s->nsubs--;
-	memmove(sub + at, sub + at + 1, (s->nsubs - at) * sizeof(*sub));
-	channels_unlist(w, channel, slot);
-	page_add(w->page, PAGE_subscriptions, (uint64_t)-1);
-}
 
 /* ---- subscribing ---- */
 
@@ -234,7 +149,7 @@ subscribe_live(struct worker *w, uint32_t slot, const struct wait *request,
 	corked = out_cork(w, slot);
 	before = slot_surgery_begin(s);
 	if (!again) {
-		r = sub_add(w, slot, channel, (uint32_t)begin);
+		r = subs_add(w, slot, channel, (uint32_t)begin);
 		if (r == 0 && !(s->flags & SLOT_LAGGING))
 			slot_set_pos(s, (uint32_t)begin, slot_tx(s));
 	}
@@ -578,7 +493,7 @@ requests_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t l
 	if (r < 0)
 		return r;
 	before = slot_surgery_begin(s);
-	sub_del(w, slot, channel);
+	subs_del(w, slot, channel);
 	slot_surgery_end(s, before);
 	return 0;
 }
@@ -598,7 +513,7 @@ requests_revoke(struct worker *w, uint32_t slot, uint32_t channel, int err)
 		client_close(w, slot, CLIENT_END_SERVER);
 	} else {
 		before = slot_surgery_begin(s);
-		sub_del(w, slot, channel);
+		subs_del(w, slot, channel);
 		session_unsubscribed(w, slot, name, len, err);
 		slot_surgery_end(s, before);
 	}
@@ -609,9 +524,7 @@ void
 requests_leave(struct worker *w, uint32_t slot)
 {
 	struct slot *s = worker_slot(w, slot);
-	const struct sub *sub = slot_subs(w, s);
 	uint8_t before = slot_surgery_begin(s);
-	arena_ref subs = s->subs_log == 0 ? 0 : s->subs;
 
 	while (s->wait != 0) {
 		const struct wait *wait = arena_at(w->arena, s->wait);
@@ -620,14 +533,7 @@ requests_leave(struct worker *w, uint32_t slot)
 			channels_unlist(w, wait->channel, slot);
 		wait_unlink(w, &s->wait);
 	}
-	for (unsigned i = 0; i < s->nsubs; i++) {
-		presence_leave(w, slot, sub[i].channel);
-		channels_unlist(w, sub[i].channel, slot);
-	}
-	page_add(w->page, PAGE_subscriptions, -(uint64_t)s->nsubs);
-	s->nsubs = 0;
-	s->subs_log = 0;
-	arena_free(w->arena, subs);
+	subs_end(w, slot);
 	slot_surgery_end(s, before);
 }
 

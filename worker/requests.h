@@ -1,21 +1,13 @@
 /*
- * requests.h - a connection's subscriptions, and what its client asks: to subscribe, to
- * unsubscribe, to publish. What the supervisor must answer first waits in the table.
+ * requests.h - what a client asks: to subscribe, to unsubscribe, to publish. What the
+ * supervisor must answer first waits in the table.
  */
 #ifndef WSCAST_WORKER_REQUESTS_H
 #define WSCAST_WORKER_REQUESTS_H
 
 #include "worker/history.h"
+#include "worker/subs.h"
 #include "worker/worker.h"
-
-static inline struct sub *
-slot_subs(const struct worker *w, struct slot *s)
-{
-	return s->subs_log == 0 ? &s->sub0 : arena_at(w->arena, s->subs);
-}
-
-/* The slot's subscription to a channel, or NULL. Kept in rising order of channels. */
-struct sub *slot_sub(const struct worker *w, const struct slot *s, uint32_t channel);
 
 /* What a subscriber said it has had. */
 struct since {
