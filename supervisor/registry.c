@@ -8,6 +8,7 @@
 #include "shm/directory.h"
 #include "shm/namemap.h"
 #include "supervisor/registry.h"
+#include "supervisor/waiters.h"
 
 #define NONE UINT32_MAX
 #define RETIRED_BATCH 1024 /* entries looked at in one tick, and a part of all */
@@ -23,19 +24,12 @@ enum list_id {
 	LIST_NONE = LIST_COUNT
 };
 
-/* A worker that waits for the feed's answer. */
-struct waiter {
-	struct waiter *next;
-	uint64_t token;
-	unsigned worker;
-};
-
 struct entry {
-	struct waiter *waiters;
-	uint64_t last_control; /* number of the last control record that names it */
-	uint64_t before_gap;   /* of the last message before its last gap; 0 = none */
-	uint64_t due_ms;       /* LINGER, REFUSED: until when it is on that list */
-	uint32_t next, prev;   /* on its list */
+	struct waiters waiters; /* for the feed's answer */
+	uint64_t last_control;  /* number of the last control record that names it */
+	uint64_t before_gap;    /* of the last message before its last gap; 0 = none */
+	uint64_t due_ms;        /* LINGER, REFUSED: until when it is on that list */
+	uint32_t next, prev;    /* on its list */
 	uint32_t nworkers, tails;
 	uint8_t list; /* enum list_id */
 	bool used;
@@ -91,24 +85,13 @@ registry_new(struct publisher *p, unsigned nworkers, struct registry **ret_regis
 	return 0;
 }
 
-static void
-waiters_free(struct entry *e)
-{
-	while (e->waiters != NULL) {
-		struct waiter *w = e->waiters;
-
-		e->waiters = w->next;
-		free(w);
-	}
-}
-
 void
 registry_free(struct registry *r)
 {
 	if (r == NULL)
 		return;
 	for (uint32_t i = 0; i < r->len; i++)
-		waiters_free(&r->entries[i]);
+		waiters_done(&r->entries[i].waiters);
 	namemap_done(&r->names);
 	free(r->entries);
 	free(r->interest);
@@ -344,47 +327,6 @@ interest_lost(struct registry *r, uint32_t idx)
 	list_append(r, LIST_LINGER, idx);
 }
 
-static struct waiter *
-waiter_of(struct entry *e, unsigned worker)
-{
-	struct waiter *w = e->waiters;
-
-	while (w != NULL && w->worker != worker)
-		w = w->next;
-	return w;
-}
-
-static int
-wait_for(struct entry *e, unsigned worker, uint64_t token)
-{
-	struct waiter *w = waiter_of(e, worker);
-
-	if (w == NULL) {
-		w = calloc(1, sizeof(*w));
-		if (w == NULL)
-			return -ENOMEM;
-		w->worker = worker;
-		w->next = e->waiters;
-		e->waiters = w;
-	}
-	w->token = token; /* a worker that asks anew has forgotten the old one */
-	return 0;
-}
-
-static void
-wait_no_more(struct entry *e, unsigned worker)
-{
-	for (struct waiter **w = &e->waiters; *w != NULL; w = &(*w)->next) {
-		struct waiter *gone = *w;
-
-		if (gone->worker != worker)
-			continue;
-		*w = gone->next;
-		free(gone);
-		return;
-	}
-}
-
 void
 registry_want(struct registry *r, unsigned worker, const char *name, size_t len,
     uint64_t token, uint32_t believed)
@@ -409,7 +351,7 @@ registry_want(struct registry *r, unsigned worker, const char *name, size_t len,
 	/* A worker that has subscribers here was answered once: it waits for nothing.
 	 */
 	if (!e->live && believed != idx) {
-		err = wait_for(e, worker, token);
+		err = waiters_add(&e->waiters, &once);
 		if (err < 0)
 			answer(r, idx, &once, err);
 	}
@@ -426,7 +368,7 @@ drop_worker(struct registry *r, uint32_t idx, unsigned worker)
 	if (!bit_get(r, r->interest, idx, worker))
 		return;
 	bit_put(r, r->interest, idx, worker, false);
-	wait_no_more(e, worker);
+	waiters_del(&e->waiters, worker);
 	e->nworkers--;
 	interest_lost(r, idx);
 }
@@ -435,12 +377,9 @@ drop_worker(struct registry *r, uint32_t idx, unsigned worker)
 static void
 answer_all(struct registry *r, uint32_t idx, int err)
 {
-	struct entry *e = &r->entries[idx];
+	struct waiter w;
 
-	while (e->waiters != NULL) {
-		const struct waiter w = *e->waiters;
-
-		wait_no_more(e, w.worker);
+	while (waiters_pop(&r->entries[idx].waiters, &w)) {
 		answer(r, idx, &w, err);
 		if (err < 0)
 			drop_worker(r, idx, w.worker);
