@@ -17,6 +17,12 @@
  * left out.
  *
  *   {"cmd":"status"}
+ *   {"cmd":"maps","first":0}            read-only descriptors of the shared maps come
+ *                           with the answer's first byte: the ring's when first is 0,
+ *                           then the pages' of "pages" workers from "first" on.
+ *                           {"version":"1.0.0","pid":1,"started_ms":CLOCK_MONOTONIC,
+ *                           "source":"pubsub","workers":N,"first":0,"pages":N}
+ *                           For a client that waits for no other answer.
  *   {"cmd":"version"}       {"version":"1.0.0","commit":"abc"}
  *   {"cmd":"workers"}       {"workers":[…]} as in status, with all counters of page.h
  *   {"cmd":"clients","channel":"c","user":"u","limit":100}  each may be absent; limit 0
@@ -66,6 +72,7 @@
 #define CONTROL_REPLY_MAX (128u << 20) /* bytes of a reply or message, likewise */
 #define CONTROL_DEPTH_MAX 8            /* arrays and objects within each other */
 #define CONTROL_VALUES_MAX 4096        /* members and elements of a request */
+#define CONTROL_PAGES_MAX 200 /* in one answer to `maps`: the kernel's limit is 253 */
 #define CONTROL_DEFAULT_SOCKET "/run/wscast/control.sock"
 
 /* ---- bytes to lines ---- */

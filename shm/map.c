@@ -1,6 +1,7 @@
 /* map.c - see map.h */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,13 +30,29 @@ map_memfd(const char *name, size_t len, int *ret_fd)
 
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, (off_t)len) < 0 ||
+	/* Who is handed a read-only descriptor, and is neither root nor our user, must
+	 * not be able to open the file behind it for writing: a memfd is born 0777. */
+	if (fchmod(fd, S_IRUSR | S_IWUSR) < 0 || ftruncate(fd, (off_t)len) < 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		r = -errno;
 		(void)close(fd);
 		return r;
 	}
 	*ret_fd = fd;
+	return 0;
+}
+
+int
+map_reader_fd(int fd, int *ret_fd)
+{
+	char path[sizeof("/proc/self/fd/") + 11];
+	int reader;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	reader = open(path, O_RDONLY | O_CLOEXEC);
+	if (reader < 0)
+		return -errno;
+	*ret_fd = reader;
 	return 0;
 }
 

@@ -21,12 +21,16 @@ map_round(size_t len)
 
 /*
  * Make a memfd of len zero bytes, close-on-exec. It is sealed against growing and
- * shrinking, so that no process which has it can make another's access fail.
+ * shrinking, so that no process which has it can make another's access fail; nobody
+ * but root and our user can open it anew.
  *
  * name  what /proc/PID/maps shows.
  */
 int map_memfd(const char *name, size_t len, int *ret_fd)
     __attribute__((warn_unused_result));
+
+/* A descriptor of the same memfd that cannot write, close-on-exec. */
+int map_reader_fd(int fd, int *ret_fd) __attribute__((warn_unused_result));
 
 /* The size of a memfd in bytes, or -errno; -EPROTO when it is no plain file. */
 ssize_t map_size(int fd) __attribute__((warn_unused_result));

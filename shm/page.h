@@ -98,6 +98,7 @@ enum worker_state {
 	WORKER_SERVING = 2,
 	WORKER_DRAINING = 3,
 	WORKER_STOPPING = 4,
+	WORKER_GONE = 5, /* this page is nobody's any more: the worker has another */
 };
 
 /* How a worker sends to its sockets. */

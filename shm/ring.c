@@ -285,20 +285,6 @@ ring_open(int fd, bool writer, struct ring **ret_ring)
 	return 0;
 }
 
-int
-ring_reader_fd(int fd, int *ret_fd)
-{
-	char path[sizeof("/proc/self/fd/") + 11];
-	int reader;
-
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	reader = open(path, O_RDONLY | O_CLOEXEC);
-	if (reader < 0)
-		return -errno;
-	*ret_fd = reader;
-	return 0;
-}
-
 void
 ring_close(struct ring *r)
 {

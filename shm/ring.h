@@ -112,7 +112,7 @@ struct ring_config {
  * Make a ring in a new memfd, as its writer.
  *
  * cfg     borrowed.
- * ret_fd  the memfd, close-on-exec, the caller's to close. ring_reader_fd()
+ * ret_fd  the memfd, close-on-exec, the caller's to close. map_reader_fd()
  *         makes the read-only descriptor that a reader gets.
  *
  * Returns 0, -EINVAL for bad sizes, or -errno of memfd_create, ftruncate, mmap.
@@ -124,7 +124,6 @@ int ring_create(const struct ring_config *cfg, struct ring **ret_ring, int *ret_
  * Returns 0, -EPROTO when the layout is none of ours, or -errno. */
 int ring_open(int fd, bool writer, struct ring **ret_ring)
     __attribute__((warn_unused_result));
-int ring_reader_fd(int fd, int *ret_fd) __attribute__((warn_unused_result));
 void ring_close(struct ring *r);
 
 const char *ring_epoch(const struct ring *r); /* NUL-terminated */

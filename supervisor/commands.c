@@ -583,6 +583,7 @@ static const struct {
 } commands[] = {
     {"status", run_status},
     {"version", run_version},
+    {"maps", command_maps},
     {"metrics", run_metrics},
     {"workers", run_workers},
     {"clients", run_clients},
@@ -614,7 +615,8 @@ command_run(struct ctl_client *c)
 			return;
 		}
 	say_error(c, CONTROL_BAD_REQUEST,
-	    "unknown command \"%.40s\": this version has status, version, metrics, "
+	    "unknown command \"%.40s\": this version has status, version, maps, "
+	    "metrics, "
 	    "workers, clients, client, channels, publish, history, tail, restart, "
 	    "reload, config, log-level, drain, undrain, kick, "
 	    "revoke and presence",

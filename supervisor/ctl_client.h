@@ -133,6 +133,10 @@ const char *command_text(struct ctl_client *c, const char *member, size_t *ret_l
 /* "worker": the workers [*ret_first, *ret_end), all when it is absent. */
 bool command_workers(struct ctl_client *c, unsigned *ret_first, unsigned *ret_end);
 
+/* ---- command_maps.c ---- */
+
+void command_maps(struct ctl_client *c);
+
 /* ---- command_settings.c ---- */
 
 void command_config(struct ctl_client *c);

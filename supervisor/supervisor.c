@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "proto/journal.h"
+#include "shm/map.h"
 #include "supervisor/admin.h"
 #include "supervisor/certificates.h"
 #include "supervisor/ctlsock.h"
@@ -437,7 +438,7 @@ ring_make(struct supervisor *s)
 		    cfg.frames_size);
 		return r;
 	}
-	r = ring_reader_fd(s->ring_fd, &s->reader_fd);
+	r = map_reader_fd(s->ring_fd, &s->reader_fd);
 	if (r < 0) {
 		s->reader_fd = -1;
 		log_error(r, "cannot make the ring's read-only descriptor");

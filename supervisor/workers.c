@@ -144,6 +144,7 @@ page_renew(struct keeper_link *k)
 		return r;
 	if (k->page != NULL) {
 		page_continue(page, k->page);
+		page_set_state(k->page, WORKER_GONE); /* for wsctl, which maps it */
 		page_close(k->page);
 		close_fd(&k->page_fd);
 	}
@@ -714,6 +715,7 @@ workers_look(const struct workers *w, unsigned index, struct worker_look *ret)
 	    .healthy_count = k->healthy_count,
 	    .stuck = k->stuck,
 	    .page = k->page,
+	    .page_fd = k->page_fd,
 	    .table = k->table_fd >= 0 ? &k->table : NULL,
 	    .nslots = w->nslots,
 	    .nchannels = w->nchannels,

@@ -41,6 +41,7 @@ struct worker_look {
 	uint64_t healthy_count; /* times that a serving process became healthy */
 	uint64_t stuck;         /* times that it was killed because it did not move */
 	const struct page *page;
+	int page_fd;               /* borrowed; writable */
 	const struct table *table; /* bound by the two below, not by its header */
 	uint32_t nslots, nchannels;
 };

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "shm/map.h"
 #include "shm/page.h"
 #include "shm/ring.h"
 
@@ -36,7 +37,7 @@ setup(void **state)
 
 	*state = f;
 	return f == NULL || ring_create(&small, &f->writer, &f->fd) < 0 ||
-	       ring_reader_fd(f->fd, &f->reader_fd) < 0 ||
+	       map_reader_fd(f->fd, &f->reader_fd) < 0 ||
 	       ring_open(f->reader_fd, false, &f->reader) < 0 ||
 	       page_create(0, &f->page, &f->page_fd) < 0;
 }

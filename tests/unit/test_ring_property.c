@@ -25,6 +25,7 @@
 
 #include <cmocka.h>
 
+#include "shm/map.h"
 #include "shm/page.h"
 #include "shm/ring.h"
 
@@ -162,7 +163,7 @@ setup(void **state)
 
 	*state = w;
 	if (w == NULL || ring_create(&cfg, &w->ring, &w->fd) < 0 ||
-	    ring_reader_fd(w->fd, &w->ring_fd) < 0)
+	    map_reader_fd(w->fd, &w->ring_fd) < 0)
 		return -1;
 	w->random = seed;
 	w->verdict = mmap(NULL, sizeof(*w->verdict), PROT_READ | PROT_WRITE,
