@@ -7,6 +7,10 @@
  *   wsctl_table.c     tables, numbers for people, text made safe for a terminal
  *   wsctl_show.c      objects of an answer as rows or lines
  *   wsctl_status.c    status, workers, metrics, version
+ *   wsctl_top.c       top (wsctl_sample.c what it measures, wsctl_busy.c the busiest
+ *                     channels, wsctl_top_show.c the picture, wsctl_tty.c the terminal)
+ *   wsctl_maps.c      the shared maps, read-only (wsctl_maps_status.c what they say)
+ *   wsctl_proc.c      what /proc says of a process
  *   wsctl_clients.c   clients, client, channels
  *   wsctl_messages.c  publish, tail, history
  *   wsctl_expel.c     kick, revoke, presence
@@ -25,6 +29,7 @@
 #include <unistd.h>
 
 #include "tools/wsctl_options.h"
+#include "tools/wsctl_proc.h"
 
 static const struct command {
 	const char *name;
@@ -49,6 +54,14 @@ static const struct command {
 	"BEAT       time since the worker's last sign of life\n"
 	"SANDBOX    the kernel lets it do no more than it needs (server.sandbox)\n"
 	"Columns that do not fit the screen are left out; --json has all.\n"},
+    {"top", command_top, 0, 0, OPTION_TOP | OPTION_LIMIT, "[-i TIME] [--once] [-n N]",
+	"rates, latency, busiest channels: live",
+	"  -i, --interval TIME  between two looks, from 100ms to 1h (default 1s)\n"
+	"      --once           one look, and no more; as where there is no terminal\n"
+	"  -n, --limit N        not more than N channels\n"
+	"Keys: q quit, p pause, s and w other orders, + and - the interval, ? help.\n"
+	"--json: a line for each look, until ^C. What is counted, is counted within\n"
+	"the time between two looks.\n"},
     {"clients", command_clients, 0, 0, OPTION_CHANNEL | OPTION_USER | OPTION_LIMIT,
 	"[-c CHANNEL] [-u USER] [-n N]", "the connections",
 	"  -c, --channel CHANNEL  only those subscribed to this channel\n"
@@ -215,13 +228,25 @@ ctl_open(struct ctl *ctl)
 	}
 }
 
+static void
+complain_silent(pid_t pid)
+{
+	if (proc_is_stopped(pid))
+		ctl_complain("wscastd (pid %d) does not answer: the process is "
+			     "stopped; `kill -CONT %d` lets it go on",
+		    (int)pid, (int)pid);
+	else
+		ctl_complain("wscastd (pid %d) did not answer in time: it is "
+			     "overloaded, or hangs",
+		    (int)pid);
+}
+
 enum outcome
 ctl_broken(struct ctl *ctl, int err)
 {
 	switch (err) {
 	case -ETIMEDOUT:
-		ctl_complain("wscastd did not answer in time: it may be stopped, or "
-			     "overloaded");
+		complain_silent(client_peer(&ctl->client));
 		break;
 	case -ECONNRESET:
 		ctl_complain("wscastd closed the connection");
@@ -267,6 +292,20 @@ ctl_refused(struct ctl *ctl, const char *prefix, const json_t *reply)
 }
 
 enum outcome
+ctl_answer(struct ctl *ctl, json_t *reply, json_t **ret_ok)
+{
+	json_t *ok = json_object_get(reply, "ok");
+	enum outcome o = OUTCOME_DONE;
+
+	if (ok != NULL)
+		*ret_ok = json_incref(ok);
+	else
+		o = ctl_refused(ctl, "", reply);
+	json_decref(reply);
+	return o;
+}
+
+enum outcome
 ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
 {
 	json_t *reply;
@@ -280,14 +319,7 @@ ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
 		return o;
 	}
 	r = client_call(&ctl->client, request, timeout_ms, &reply);
-	if (r < 0)
-		return ctl_broken(ctl, r);
-	if (json_object_get(reply, "ok") != NULL)
-		*ret_ok = json_incref(json_object_get(reply, "ok"));
-	else
-		o = ctl_refused(ctl, "", reply);
-	json_decref(reply);
-	return o;
+	return r < 0 ? ctl_broken(ctl, r) : ctl_answer(ctl, reply, ret_ok);
 }
 
 enum outcome

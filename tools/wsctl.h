@@ -75,6 +75,9 @@ enum outcome ctl_open(struct ctl *ctl) __attribute__((warn_unused_result));
 enum outcome ctl_broken(struct ctl *ctl, int err);
 /* Say what is in an {"error":…}, and what can be done about it; prefix before it. */
 enum outcome ctl_refused(struct ctl *ctl, const char *prefix, const json_t *reply);
+/* What is in {"ok":…}; a refusal is said. reply: taken over. */
+enum outcome ctl_answer(struct ctl *ctl, json_t *reply, json_t **ret_ok)
+    __attribute__((warn_unused_result));
 /*
  * Connect if need be, send, and wait for the answer.
  *
@@ -107,6 +110,10 @@ enum outcome command_status(struct ctl *ctl);
 enum outcome command_workers(struct ctl *ctl);
 enum outcome command_metrics(struct ctl *ctl);
 enum outcome command_version(struct ctl *ctl);
+
+/* ---- wsctl_top.c: as it goes on ---- */
+
+enum outcome command_top(struct ctl *ctl);
 
 /* ---- wsctl_clients.c: who is there, and for what ---- */
 

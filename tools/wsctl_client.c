@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "tools/wsctl_client.h"
+#include "tools/wsctl_proc.h"
 
-#define CONNECT_TIMEOUT_S 10 /* a full backlog: the server does not accept */
+#define CONNECT_TIMEOUT_S 5 /* a full backlog: the server does not accept */
+#define LOOK_MS 500         /* without a word: is it stopped? */
 
 void
 client_init(struct client *c)
@@ -44,11 +46,24 @@ client_open(struct client *c, const char *path)
 	return 0;
 }
 
+pid_t
+client_peer(const struct client *c)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	if (c->fd < 0 || getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return 0;
+	return peer.pid;
+}
+
 void
 client_close(struct client *c)
 {
 	if (c->fd >= 0)
 		(void)close(c->fd);
+	while (c->nfds > 0)
+		(void)close(c->fds[--c->nfds]);
 	control_line_done(&c->in);
 	free(c->out);
 	client_init(c);
@@ -95,21 +110,51 @@ client_queue(struct client *c, char *line, size_t len)
 	return 0;
 }
 
+static void
+take_fds(struct client *c, struct msghdr *msg)
+{
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(msg); h != NULL;
+	     h = CMSG_NXTHDR(msg, h)) {
+		size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		int fd;
+
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(int));
+			if (c->nfds < CLIENT_FDS_MAX)
+				c->fds[c->nfds++] = fd;
+			else
+				(void)close(fd);
+		}
+	}
+}
+
 static int
 client_read(struct client *c)
 {
+	union {
+		struct cmsghdr head; /* for its alignment */
+		char buf[CMSG_SPACE(CLIENT_FDS_MAX * sizeof(int))];
+	} control;
 	size_t room;
 	void *p = control_line_room(&c->in, &room);
+	struct iovec iov = {.iov_base = p, .iov_len = room};
+	struct msghdr msg = {.msg_iov = &iov,
+	    .msg_iovlen = 1,
+	    .msg_control = &control,
+	    .msg_controllen = sizeof(control)};
 	ssize_t n;
 
 	if (p == NULL)
 		return -errno;
-	n = recv(c->fd, p, room, 0);
+	n = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC);
 	if (n == 0)
 		return -ECONNRESET;
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	control_line_fed(&c->in, (size_t)n);
+	take_fds(c, &msg);
 	return 0;
 }
 
@@ -202,8 +247,14 @@ client_call(struct client *c, json_t *request, int timeout_ms, json_t **ret_repl
 		if (r != 0)
 			break;
 		left = deadline - now_ms();
-		r = left <= 0 ? -ETIMEDOUT : client_turn(c, NULL, 0, (int)left, NULL);
-		if (r == -EINTR)
+		if (left <= 0) {
+			r = -ETIMEDOUT;
+			break;
+		}
+		r = client_turn(
+		    c, NULL, 0, (int)(left < LOOK_MS ? left : LOOK_MS), NULL);
+		if (r == -EINTR ||
+		    (r == -ETIMEDOUT && !proc_is_stopped(client_peer(c))))
 			r = 0;
 	}
 	return r < 0 ? r : client_parse(line, len, ret_reply);

@@ -12,11 +12,16 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "proto/control.h"
 
+#define CLIENT_FDS_MAX 256 /* more than the kernel lets through at once */
+
 struct client {
-	int fd; /* -1: not open */
+	int fd;                  /* -1: not open */
+	int fds[CLIENT_FDS_MAX]; /* descriptors that came: the caller's, once taken */
+	unsigned nfds;
 	struct control_line in;
 	char *out; /* what is to be sent: out_len bytes from out_start */
 	size_t out_cap, out_start, out_len;
@@ -28,6 +33,9 @@ void client_init(struct client *c);
 /* Returns 0 or -errno of connect(). */
 int client_open(struct client *c, const char *path) __attribute__((warn_unused_result));
 void client_close(struct client *c);
+
+/* The process that listens at the socket; 0 when nobody knows. */
+pid_t client_peer(const struct client *c);
 
 /* Queue a line with its newline. line: taken over; NULL: -ENOMEM. */
 int client_queue(struct client *c, char *line, size_t len)
@@ -59,7 +67,8 @@ int client_next(struct client *c, char **ret_line, size_t *ret_len)
  * request    taken over; NULL: -ENOMEM.
  * ret_reply  {"ok":…} or {"error":…}; the caller's to json_decref().
  *
- * Returns 0; -ETIMEDOUT; -ECONNRESET; -EBADMSG for what is no answer; -errno.
+ * Returns 0; -ETIMEDOUT, sooner when the server is seen to be stopped; -ECONNRESET;
+ * -EBADMSG for what is no answer; -errno.
  */
 int client_call(struct client *c, json_t *request, int timeout_ms, json_t **ret_reply)
     __attribute__((warn_unused_result));

@@ -1,8 +1,12 @@
 /* wsctl_status.c - status, workers, metrics, version: the server as a whole */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/wsctl_sample.h"
 #include "tools/wsctl_show.h"
+
+#define PATIENCE_MS 2000 /* before the maps are looked at instead */
 
 static const struct field worker_fields[] = {
     {{"WORKER", true, false, 0}, "index", KIND_PLAIN},
@@ -117,18 +121,66 @@ show_status(struct ctl *ctl, const json_t *ok)
 	return show_workers(ctl, ok);
 }
 
+/* The supervisor is silent: what it would say is shown as far as the maps have it. */
+static enum outcome
+look_instead(struct ctl *ctl, enum outcome (*show)(struct ctl *ctl, const json_t *ok))
+{
+	struct maps maps;
+	json_t *ok;
+	int r = maps_find(client_peer(&ctl->client), &maps);
+
+	fflush(stdout);
+	(void)ctl_broken(ctl, -ETIMEDOUT);
+	if (r == -EACCES || r == -EPERM)
+		ctl_complain("root, and its own user, would be shown what the shared "
+			     "maps say");
+	if (r < 0)
+		return OUTCOME_FAILED;
+	ctl_complain("this is what the shared maps say:");
+	ok = maps_status(&maps);
+	if (ok == NULL)
+		(void)out_of_memory();
+	else
+		(void)ctl_show(ctl, ok, show);
+	json_decref(ok);
+	maps_close(&maps);
+	return OUTCOME_FAILED;
+}
+
+static enum outcome
+ask_or_look(struct ctl *ctl, const char *cmd,
+    enum outcome (*show)(struct ctl *ctl, const json_t *ok))
+{
+	enum outcome o = ctl_open(ctl);
+	json_t *reply, *ok;
+	int r;
+
+	if (o != OUTCOME_DONE)
+		return o;
+	r = client_call(
+	    &ctl->client, json_pack("{s:s}", "cmd", cmd), PATIENCE_MS, &reply);
+	if (r == -ETIMEDOUT)
+		return look_instead(ctl, show);
+	if (r < 0)
+		return ctl_broken(ctl, r);
+	o = ctl_answer(ctl, reply, &ok);
+	if (o != OUTCOME_DONE)
+		return o;
+	o = ctl_show(ctl, ok, show);
+	json_decref(ok);
+	return o;
+}
+
 enum outcome
 command_status(struct ctl *ctl)
 {
-	return ctl_ask(
-	    ctl, json_pack("{s:s}", "cmd", "status"), ANSWER_TIMEOUT_MS, show_status);
+	return ask_or_look(ctl, "status", show_status);
 }
 
 enum outcome
 command_workers(struct ctl *ctl)
 {
-	return ctl_ask(
-	    ctl, json_pack("{s:s}", "cmd", "workers"), ANSWER_TIMEOUT_MS, show_workers);
+	return ask_or_look(ctl, "workers", show_workers);
 }
 
 /* ---- metrics ---- */
