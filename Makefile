@@ -84,7 +84,7 @@ fuzz_names := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_replays := $(addprefix $(bin)/tests/,$(fuzz_names))
 integration_tests := $(wildcard tests/integration/test_*.py)
 interop_tests := $(wildcard tests/interop/test_*.py)
-install_tests := tests/packaging/test_install.py
+install_tests := tests/packaging/test_install.py tests/packaging/test_unit.py
 man_pages := $(wildcard man/*.[1-8])
 scripts := .ci/run packaging/install-deps packaging/version packaging/make-dist \
 	packaging/make-deb packaging/make-rpm packaging/debian/wscast.postinst \
