@@ -11,6 +11,7 @@
 #define LINE_MAX_LEN 1024 /* newline included */
 #define WRITE_TRIES 8     /* against signals; a line is not worth more */
 #define CUT "..."
+#define ROOM_BEHIND 192 /* of a line, for its reason and what was left out */
 
 static struct {
 	const char *who;
@@ -189,30 +190,12 @@ write_line(const char *line, size_t len)
 	}
 }
 
-void
-log_line(enum log_level level, int err, const char *fmt, ...)
+static void
+log_text(enum log_level level, const char *text, size_t len)
 {
-	char text[LINE_MAX_LEN], quoted[LINE_MAX_LEN], line[LINE_MAX_LEN], reason[128];
-	int saved = errno;
-	size_t len, used;
-	va_list ap;
-	int n;
+	char quoted[LINE_MAX_LEN], line[LINE_MAX_LEN];
+	size_t used;
 
-	if (level > journal.level)
-		return;
-	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (n < 0)
-		n = snprintf(text, sizeof(text), "(a line that cannot be formatted)");
-	len = (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1;
-	if (err < 0 && len < sizeof(text) - 1) {
-		n = snprintf(text + len, sizeof(text) - len, ": %s",
-		    strerror_r(-err, reason, sizeof(reason)));
-		len += n < 0 ? 0 : (size_t)n;
-		if (len >= sizeof(text))
-			len = sizeof(text) - 1;
-	}
 	if (journal.format == LOG_JSON) {
 		(void)log_quote(text, len, quoted, sizeof(quoted));
 		used = put_json(level, quoted, line, sizeof(line) - 1);
@@ -223,19 +206,79 @@ log_line(enum log_level level, int err, const char *fmt, ...)
 	}
 	line[used++] = '\n';
 	write_line(line, used);
+}
+
+/* Append to a text of len bytes in room for LINE_MAX_LEN; returns the new length. */
+__attribute__((format(printf, 3, 0))) static size_t
+append(char *text, size_t len, const char *fmt, va_list ap)
+{
+	int n = vsnprintf(text + len, LINE_MAX_LEN - len, fmt, ap);
+
+	if (n < 0)
+		return len;
+	return len + (size_t)n < LINE_MAX_LEN ? len + (size_t)n : LINE_MAX_LEN - 1;
+}
+
+__attribute__((format(printf, 3, 4))) static size_t
+append_more(char *text, size_t len, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	len = append(text, len, fmt, ap);
+	va_end(ap);
+	return len;
+}
+
+__attribute__((format(printf, 4, 0))) static void
+log_va(enum log_level level, int err, unsigned long missed, const char *fmt, va_list ap)
+{
+	char text[LINE_MAX_LEN], reason[128];
+	int saved = errno;
+	size_t len;
+
+	len = append(text, 0, fmt, ap);
+	if (len > LINE_MAX_LEN - ROOM_BEHIND)
+		len = LINE_MAX_LEN - ROOM_BEHIND;
+	if (err < 0)
+		len = append_more(
+		    text, len, ": %s", strerror_r(-err, reason, sizeof(reason)));
+	if (missed > 0)
+		len =
+		    append_more(text, len, " (%lu more like it were left out)", missed);
+	log_text(level, text, len);
 	errno = saved;
 }
 
-bool
-log_allowed(
-    struct log_limit *limit, unsigned long long now_ms, unsigned long *ret_missed)
+void
+log_line(enum log_level level, int err, const char *fmt, ...)
 {
+	va_list ap;
+
+	if (level > journal.level)
+		return;
+	va_start(ap, fmt);
+	log_va(level, err, 0, fmt, ap);
+	va_end(ap);
+}
+
+bool
+log_limited(struct log_limit *limit, unsigned long long now_ms, enum log_level level,
+    int err, const char *fmt, ...)
+{
+	unsigned long missed = limit->missed;
+	va_list ap;
+
 	if (now_ms < limit->next_ms) {
 		limit->missed++;
 		return false;
 	}
-	*ret_missed = limit->missed;
 	limit->missed = 0;
 	limit->next_ms = now_ms + 1000;
+	if (level > journal.level)
+		return true;
+	va_start(ap, fmt);
+	log_va(level, err, missed, fmt, ap);
+	va_end(ap);
 	return true;
 }

@@ -39,14 +39,16 @@ void log_line(enum log_level level, int err, const char *fmt, ...)
 #define log_info(...) log_line(LOG_INFO, 0, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, 0, __VA_ARGS__)
 
-/* For what a client can repeat: true at most once a second for each `limit`, with
- * how many were held back since in *ret_missed. now_ms: any monotonic clock. */
+/* For what a client or Redis can repeat: at most one line a second for each `limit`,
+ * which says how many were left out since the last one. now_ms: any monotonic clock.
+ * Returns whether it was let through. */
 struct log_limit {
 	unsigned long long next_ms;
 	unsigned long missed;
 };
-bool log_allowed(
-    struct log_limit *limit, unsigned long long now_ms, unsigned long *ret_missed);
+bool log_limited(struct log_limit *limit, unsigned long long now_ms,
+    enum log_level level, int err, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
 
 /* Quote a name from outside for a line: control characters and broken UTF-8 as
  * \xNN, cut with "..." to fit. Returns out. */

@@ -153,9 +153,11 @@ struct page {
 	_Atomic uint32_t sending;               /* enum worker_sending */
 	_Atomic uint32_t sandboxed;             /* 1: this serving process is */
 	_Atomic uint64_t settings; /* generation that holds here (generation.h) */
+	_Atomic uint32_t log_level,
+	    log_format; /* for the keeper, which has no settings */
 	/* CLOCK_MONOTONIC of the drain's begin and end; end 0 = none */
 	_Atomic uint64_t drain_begin_ms, drain_end_ms;
-	uint8_t pad3[32];
+	uint8_t pad3[24];
 
 	_Atomic uint64_t counter[PAGE_COUNTER_COUNT];
 	struct page_times times[PAGE_TIME_COUNT];
@@ -276,6 +278,22 @@ static inline void
 page_set_settings(struct page *p, uint64_t generation)
 {
 	atomic_store_explicit(&p->settings, generation, memory_order_relaxed);
+}
+
+/* How to log: by the supervisor before it launches a worker, then by the worker. The
+ * numbers are those of the settings. */
+static inline void
+page_set_log(struct page *p, uint32_t level, uint32_t format)
+{
+	atomic_store_explicit(&p->log_level, level, memory_order_relaxed);
+	atomic_store_explicit(&p->log_format, format, memory_order_relaxed);
+}
+
+static inline void
+page_log(const struct page *p, uint32_t *ret_level, uint32_t *ret_format)
+{
+	*ret_level = atomic_load_explicit(&p->log_level, memory_order_relaxed);
+	*ret_format = atomic_load_explicit(&p->log_format, memory_order_relaxed);
 }
 
 static inline void

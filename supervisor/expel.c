@@ -52,8 +52,9 @@ revoke_here(struct supervisor *s, const struct revocation *rev, uint64_t until_m
 	}
 	if (r < 0) {
 		s->expelled.full++;
-		log_error(r, "too many users and tokens are revoked: one more is not "
-			     "remembered, and may come in again");
+		(void)log_limited(&s->expel_limit, supervisor_now_ms(), LOG_ERROR, r,
+		    "too many users and tokens are revoked: one more is not "
+		    "remembered, and may come in again");
 	}
 	*ret_record = publisher_control(&s->publisher, &desc);
 	return *ret_record == 0 ? -ENOMEM : r;
@@ -103,12 +104,10 @@ expel_tick(struct supervisor *s)
 static void
 not_kept(struct supervisor *s)
 {
-	unsigned long missed;
-
 	s->expelled.not_kept++;
-	if (log_allowed(&s->expel_limit, supervisor_now_ms(), &missed))
-		log_warning(0, "Redis did not keep a revocation: a host that starts "
-			       "later may not know of it; revoke again");
+	(void)log_limited(&s->expel_limit, supervisor_now_ms(), LOG_WARNING, 0,
+	    "Redis did not keep a revocation: a host that starts "
+	    "later may not know of it; revoke again");
 }
 
 static void
@@ -157,17 +156,14 @@ void
 expel_told(struct supervisor *s, const char *text, size_t len)
 {
 	struct revocation rev;
-	char quoted[160];
-	unsigned long missed;
 	uint64_t record;
 
 	if (revocation_parse(text, len, &rev) < 0) {
 		s->expelled.malformed++;
-		if (log_allowed(&s->expel_limit, supervisor_now_ms(), &missed))
-			log_warning(0,
-			    "what came on " CHANNEL " revokes nobody: %s; send "
-			    "{\"user\":\"…\",\"for\":SECONDS}, or \"jti\"",
-			    log_quote(text, len, quoted, sizeof(quoted)));
+		(void)log_limited(&s->expel_limit, supervisor_now_ms(), LOG_WARNING, 0,
+		    "%zu bytes on " CHANNEL " revoke nobody; send "
+		    "{\"user\":\"…\",\"for\":SECONDS}, or \"jti\"",
+		    len);
 		return;
 	}
 	if (strcmp(rev.node, peers_node(s->peers)) == 0)

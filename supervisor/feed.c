@@ -8,15 +8,13 @@ int
 feed_message(struct feed *f, uint32_t channel, const void *data, size_t len)
 {
 	int r = publisher_message(f->env.publisher, channel, data, len);
-	unsigned long missed;
 
 	if (r != -EMSGSIZE)
 		return r;
 	registry_gap(f->env.registry, channel);
-	if (log_allowed(&f->long_limit, supervisor_now_ms(), &missed))
-		log_warning(0,
-		    "feed: a message of %zu bytes is too long for the ring and is lost "
-		    "(%lu more since the last such line); raise ring.size to send such",
-		    len, missed);
+	(void)log_limited(&f->long_limit, supervisor_now_ms(), LOG_WARNING, 0,
+	    "feed: a message of %zu bytes is too long for the ring and is lost; raise "
+	    "ring.size to send such",
+	    len);
 	return r;
 }

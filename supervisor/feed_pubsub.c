@@ -19,6 +19,7 @@
 #include "supervisor/feed_probe.h"
 #include "supervisor/feed_state.h"
 #include "supervisor/redis_commands.h"
+#include "supervisor/redis_error.h"
 #include "supervisor/redis_link.h"
 #include "supervisor/supervisor.h"
 
@@ -181,7 +182,8 @@ on_pubsub_drop(struct feed *f, uint32_t channel)
 			return;
 		fifo_unpush(&p->asked);
 	}
-	log_warning(-ENOMEM, "feed: a channel stays subscribed at Redis");
+	(void)log_limited(&p->reply_limit, supervisor_now_ms(), LOG_WARNING, -ENOMEM,
+	    "feed: a channel stays subscribed at Redis");
 }
 
 /* The next channel to subscribe. */
@@ -294,7 +296,6 @@ on_sub_error(struct pubsub *p, const redisReply *reply)
 {
 	int err = strncmp(reply->str, "NOPERM", 6) == 0 ? -EACCES : -EIO;
 	char quoted[160];
-	unsigned long missed;
 	struct asked a;
 	bool many;
 
@@ -302,9 +303,9 @@ on_sub_error(struct pubsub *p, const redisReply *reply)
 		return;
 	if (a.unsubscribe) {
 		/* It goes on to send what nobody wants, which is ignored. */
-		if (log_allowed(&p->reply_limit, supervisor_now_ms(), &missed))
-			log_warning(0, "feed: Redis refuses an UNSUBSCRIBE: %s",
-			    log_quote(reply->str, reply->len, quoted, sizeof(quoted)));
+		(void)log_limited(&p->reply_limit, supervisor_now_ms(), LOG_WARNING, 0,
+		    "feed: Redis refuses an UNSUBSCRIBE: %s",
+		    redis_error_text(reply, quoted, sizeof(quoted)));
 		return;
 	}
 	many = p->asked.len > 0 && !((struct asked *)fifo_at(&p->asked, 0))->first;
@@ -316,9 +317,10 @@ on_sub_error(struct pubsub *p, const redisReply *reply)
 			break;
 		(void)fifo_pop(&p->asked, &a);
 	}
-	if (!many && log_allowed(&p->reply_limit, supervisor_now_ms(), &missed))
-		log_warning(0, "feed: Redis refuses a subscription: %s",
-		    log_quote(reply->str, reply->len, quoted, sizeof(quoted)));
+	if (!many)
+		(void)log_limited(&p->reply_limit, supervisor_now_ms(), LOG_WARNING, 0,
+		    "feed: Redis refuses a subscription: %s",
+		    redis_error_text(reply, quoted, sizeof(quoted)));
 }
 
 /* Returns false when there is no room. */

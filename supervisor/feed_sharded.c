@@ -20,6 +20,7 @@
 #include "supervisor/feed_probe.h"
 #include "supervisor/feed_state.h"
 #include "supervisor/redis_commands.h"
+#include "supervisor/redis_error.h"
 #include "supervisor/redis_link.h"
 #include "supervisor/redis_topology.h"
 #include "supervisor/supervisor.h"
@@ -381,7 +382,8 @@ on_sharded_drop(struct feed *f, uint32_t channel)
 	 * nobody wants: it is ignored. */
 	if (shard != NULL && redis_link_up(shard->sub) &&
 	    !send_one(shard, "SUNSUBSCRIBE", &a))
-		log_warning(-ENOMEM, "feed: a channel stays subscribed at Redis");
+		(void)log_limited(&s->reply_limit, supervisor_now_ms(), LOG_WARNING,
+		    -ENOMEM, "feed: a channel stays subscribed at Redis");
 }
 
 static void
@@ -431,7 +433,6 @@ on_sub_error(struct shard *shard, const redisReply *r)
 {
 	struct sharded *s = shard->all;
 	char quoted[160];
-	unsigned long missed;
 	struct asked a;
 
 	if (!fifo_pop(&shard->asked, &a) || a.unsubscribe)
@@ -445,9 +446,9 @@ on_sub_error(struct shard *shard, const redisReply *r)
 		redis_target_ask(s->target);
 		return;
 	}
-	if (log_allowed(&s->reply_limit, supervisor_now_ms(), &missed))
-		log_warning(0, "feed: Redis refuses a subscription: %s",
-		    log_quote(r->str, r->len, quoted, sizeof(quoted)));
+	(void)log_limited(&s->reply_limit, supervisor_now_ms(), LOG_WARNING, 0,
+	    "feed: Redis refuses a subscription: %s",
+	    redis_error_text(r, quoted, sizeof(quoted)));
 	if (s->places[a.channel].gen == a.gen)
 		registry_confirmed(s->feed.env.registry, a.channel,
 		    strncmp(r->str, "NOPERM", 6) == 0 ? -EACCES : -EIO);

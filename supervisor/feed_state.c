@@ -45,17 +45,15 @@ feed_state_up(struct feed_state *s)
 static void
 say_down(struct feed_state *s, bool was_up)
 {
-	unsigned long missed;
-
-	if (!was_up && strcmp(s->why, s->why_said) == 0)
+	if (was_up)
+		s->down_limit.next_ms = 0; /* that is said in any case */
+	else if (strcmp(s->why, s->why_said) == 0)
 		return;
-	if (!was_up && !log_allowed(&s->down_limit, supervisor_now_ms(), &missed))
-		return;
-	(void)snprintf(s->why_said, sizeof(s->why_said), "%s", s->why);
-	log_error(0,
-	    "feed: Redis at %s is down: %s; clients stay, publishes are refused, and "
-	    "it is tried again",
-	    s->where, s->why);
+	if (log_limited(&s->down_limit, supervisor_now_ms(), LOG_ERROR, 0,
+		"feed: Redis at %s is down: %s; clients stay, publishes are refused, "
+		"and it is tried again",
+		s->where, s->why))
+		(void)snprintf(s->why_said, sizeof(s->why_said), "%s", s->why);
 }
 
 void

@@ -29,6 +29,7 @@
 #include "supervisor/feed_state.h"
 #include "supervisor/idempotency.h"
 #include "supervisor/redis_commands.h"
+#include "supervisor/redis_error.h"
 #include "supervisor/stream_places.h"
 #include "supervisor/supervisor.h"
 
@@ -168,16 +169,13 @@ on_commands_down(void *owner, const char *why)
 static void
 say_lost(struct stream_feed *s, const struct stream *stream, enum stream_loss loss)
 {
-	unsigned long missed;
 
-	if (log_allowed(&s->lost_limit, supervisor_now_ms(), &missed))
-		log_warning(0,
-		    "feed: stream %s %s: clients are told that they may have missed "
-		    "something",
-		    stream->key,
-		    loss == STREAM_LOST
-			? "was trimmed before all of it was read"
-			: "is not what it was: it was made anew, or set back");
+	(void)log_limited(&s->lost_limit, supervisor_now_ms(), LOG_WARNING, 0,
+	    "feed: stream %s %s: clients are told that they may have missed "
+	    "something",
+	    stream->key,
+	    loss == STREAM_LOST ? "was trimmed before all of it was read"
+				: "is not what it was: it was made anew, or set back");
 }
 
 static void
@@ -186,9 +184,8 @@ refuse_info(struct stream_feed *s, const struct stream *stream, const redisReply
 	char quoted[160], why[FEED_WHY_MAX];
 
 	(void)snprintf(why, sizeof(why), "stream %.60s: %s", stream->key,
-	    r->type == REDIS_REPLY_ERROR
-		? log_quote(r->str, r->len, quoted, sizeof(quoted))
-		: "its description is not understood");
+	    r->type == REDIS_REPLY_ERROR ? redis_error_text(r, quoted, sizeof(quoted))
+					 : "its description is not understood");
 	redis_link_lose(s->reader, why);
 }
 
@@ -271,18 +268,13 @@ static void
 count_malformed(
     struct stream_feed *s, const struct stream *stream, const redisReply *id)
 {
-	unsigned long missed;
 	char quoted[64];
 
 	s->malformed++;
-	if (log_allowed(&s->malformed_limit, supervisor_now_ms(), &missed))
-		log_warning(0,
-		    "feed: entry %s of stream %s is passed over: it needs a field "
-		    "channel with a channel's name, and a field data (%lu more since "
-		    "the "
-		    "last such line)",
-		    log_quote(id->str, id->len, quoted, sizeof(quoted)), stream->key,
-		    missed);
+	(void)log_limited(&s->malformed_limit, supervisor_now_ms(), LOG_WARNING, 0,
+	    "feed: entry %s of stream %s is passed over: it needs a field "
+	    "channel with a channel's name, and a field data",
+	    log_quote(id->str, id->len, quoted, sizeof(quoted)), stream->key);
 }
 
 /* The channel's index, UINT32_MAX when nobody is interested. */
@@ -407,7 +399,7 @@ on_reader_reply(void *owner, const redisReply *r)
 	}
 	if (r->type == REDIS_REPLY_ERROR) {
 		(void)snprintf(why, sizeof(why), "XREAD: %s",
-		    log_quote(r->str, r->len, quoted, sizeof(quoted)));
+		    redis_error_text(r, quoted, sizeof(quoted)));
 		redis_link_lose(s->reader, why);
 		return true;
 	}

@@ -91,15 +91,11 @@ host_drop(struct hosts *h, unsigned i)
 }
 
 static void
-bad(struct hosts *h, const char *text, size_t len)
+bad(struct hosts *h, size_t len)
 {
-	char quoted[160];
-	unsigned long missed;
-
 	h->counts.malformed++;
-	if (log_allowed(&h->limit, supervisor_now_ms(), &missed))
-		log_warning(0, "no host of ours says on " HOSTS_CHANNEL ": %s",
-		    log_quote(text, len, quoted, sizeof(quoted)));
+	(void)log_limited(&h->limit, supervisor_now_ms(), LOG_WARNING, 0,
+	    "%zu bytes on " HOSTS_CHANNEL " are nothing that a host of ours says", len);
 }
 
 static void
@@ -107,11 +103,10 @@ take(struct hosts *h, struct host *host, struct slice field, const json_t *value
 {
 	struct presence_member m;
 	struct member_said said;
-	unsigned long missed;
 	int r;
 
 	if (presence_parse(field, value, &m) < 0) {
-		bad(h, field.p, field.len);
+		bad(h, field.len);
 		return;
 	}
 	said = (struct member_said){
@@ -123,8 +118,9 @@ take(struct hosts *h, struct host *host, struct slice field, const json_t *value
 	    .info = m.info,
 	};
 	r = members_set(&h->p->members, &host->members, &said, supervisor_now_ms());
-	if (r < 0 && log_allowed(&h->limit, supervisor_now_ms(), &missed))
-		log_error(r, "too many members of channels: one more is not shown");
+	if (r < 0)
+		(void)log_limited(&h->limit, supervisor_now_ms(), LOG_ERROR, r,
+		    "too many members of channels: one more is not shown");
 }
 
 static void scan(struct hosts *h, struct host *host, const char *cursor);
@@ -226,7 +222,7 @@ on_ttl(void *owner, uint64_t number, const redisReply *r)
 		return; /* we have heard it by now */
 	host = host_take(h, node);
 	if (host == NULL) {
-		bad(h, node, strlen(node));
+		bad(h, strlen(node));
 		return;
 	}
 	/* It has no end if the host died before it could give it one. */
@@ -260,7 +256,7 @@ on_set(void *owner, uint64_t tag, const redisReply *r)
 
 		if (node->str == NULL ||
 		    !presence_parse_id((struct slice){node->str, node->len}, &number))
-			bad(h, node->str, node->len);
+			bad(h, node->len);
 		else if (strcmp(node->str, peers_node(peers_of(h))) != 0 &&
 			 host_find(h, node->str) == NULL)
 			ask_ttl(h, node->str, number);
@@ -301,7 +297,7 @@ take_told(struct hosts *h, struct host *host, const struct presence_told *told)
 		    presence_parse_field(field, &channel, &client) == 0)
 			members_drop(&h->p->members, &host->members, channel, client);
 		else
-			bad(h, field.p, field.len);
+			bad(h, field.len);
 	}
 }
 
@@ -311,7 +307,7 @@ hear_host(struct hosts *h, const struct presence_told *told)
 	struct host *host = host_take(h, told->node);
 
 	if (host == NULL) {
-		bad(h, told->node, strlen(told->node));
+		bad(h, strlen(told->node));
 		return;
 	}
 	host->heard_ms = supervisor_now_ms();
@@ -335,7 +331,7 @@ hosts_hear(struct hosts *h, const char *text, size_t len)
 	if (h == NULL)
 		return;
 	if (presence_told_parse(text, len, &told) < 0) {
-		bad(h, text, len);
+		bad(h, len);
 		return;
 	}
 	if (strcmp(told.node, peers_node(peers_of(h))) != 0)

@@ -8,6 +8,7 @@
 #include "proto/journal.h"
 #include "supervisor/fifo.h"
 #include "supervisor/peers.h"
+#include "supervisor/redis_error.h"
 #include "supervisor/redis_link.h"
 #include "supervisor/redis_target.h"
 #include "supervisor/supervisor.h"
@@ -73,12 +74,11 @@ static void
 refused(struct peers *p, const char *what, const redisReply *r)
 {
 	char quoted[160];
-	unsigned long missed;
 
 	p->refused++;
-	if (log_allowed(&p->reply_limit, supervisor_now_ms(), &missed))
-		log_warning(0, "Redis refuses what hosts tell each other (%s): %s",
-		    what, log_quote(r->str, r->len, quoted, sizeof(quoted)));
+	(void)log_limited(&p->reply_limit, supervisor_now_ms(), LOG_WARNING, 0,
+	    "Redis refuses what hosts tell each other (%s): %s", what,
+	    redis_error_text(r, quoted, sizeof(quoted)));
 }
 
 /* ---- hearing ---- */

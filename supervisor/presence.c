@@ -71,11 +71,10 @@ push_new(const struct member *m, bool join)
 static void
 push_lost(struct presence *p)
 {
-	unsigned long missed;
 
 	p->lost++;
-	if (log_allowed(&p->limit, supervisor_now_ms(), &missed))
-		log_warning(0, "too many come and go: some are not told of it");
+	(void)log_limited(&p->limit, supervisor_now_ms(), LOG_WARNING, 0,
+	    "too many come and go: some are not told of it");
 }
 
 static void
@@ -185,8 +184,8 @@ refuse(struct presence *p, struct ring_desc *desc, int err)
 	desc->type = RING_ACK;
 	desc->arg = (uint64_t)-err;
 	if (publisher_control(&p->s->publisher, desc) == 0)
-		log_error(-ENOMEM, "a client of worker %u gets no answer",
-		    (unsigned)desc->worker);
+		(void)log_limited(&p->limit, supervisor_now_ms(), LOG_ERROR, -ENOMEM,
+		    "a client of worker %u gets no answer", (unsigned)desc->worker);
 	return 0;
 }
 
@@ -248,15 +247,15 @@ join(struct presence *p, unsigned worker, const struct uplink *u, uint64_t now_m
 	    .info = {u->data_len > u->cookie ? data + u->cookie : NULL,
 		u->data_len - u->cookie},
 	};
-	unsigned long missed;
 	int r;
 
 	/* A reload may have been between. */
 	if (!settings_rule(p->s->settings, u->channel, u->channel_len)->presence)
 		return;
 	r = members_set(&p->members, &p->workers[worker], &said, now_ms);
-	if (r < 0 && log_allowed(&p->limit, supervisor_now_ms(), &missed))
-		log_error(r, "too many members of channels: one more is not shown");
+	if (r < 0)
+		(void)log_limited(&p->limit, supervisor_now_ms(), LOG_ERROR, r,
+		    "too many members of channels: one more is not shown");
 }
 
 int

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "supervisor/redis_commands.h"
+#include "supervisor/redis_error.h"
 #include "supervisor/supervisor.h"
 
 #define QUEUE_MAX (4u << 20)  /* bytes: no further command meanwhile */
@@ -54,11 +55,10 @@ slow_start(struct redis_commands *c, uint64_t ms)
 static void
 fail(struct redis_commands *c, uint64_t now_ms, const char *why)
 {
-	unsigned long missed;
 
-	if (c->breaker.state == BREAKER_CLOSED &&
-	    log_allowed(&c->breaker_limit, now_ms, &missed))
-		log_warning(0, "feed: %s: publishes are refused meanwhile", why);
+	if (c->breaker.state == BREAKER_CLOSED)
+		(void)log_limited(&c->breaker_limit, now_ms, LOG_WARNING, 0,
+		    "feed: %s: publishes are refused meanwhile", why);
 	breaker_failed(&c->breaker, now_ms);
 	say_room(c);
 }
@@ -132,7 +132,6 @@ on_reply(void *owner, const redisReply *r)
 	char quoted[160];
 	struct pending p;
 	uint64_t now_ms = supervisor_now_ms();
-	unsigned long missed;
 	int err = 0;
 
 	if (!fifo_pop(&c->pending, &p))
@@ -147,9 +146,9 @@ on_reply(void *owner, const redisReply *r)
 	}
 	if (r->type == REDIS_REPLY_ERROR) {
 		err = error_of(r);
-		if (log_allowed(&c->reply_limit, now_ms, &missed))
-			log_warning(0, "feed: Redis refuses to publish: %s",
-			    log_quote(r->str, r->len, quoted, sizeof(quoted)));
+		(void)log_limited(&c->reply_limit, now_ms, LOG_WARNING, 0,
+		    "feed: Redis refuses to publish: %s",
+		    redis_error_text(r, quoted, sizeof(quoted)));
 	}
 	c->env->on_done(c->env->owner, &p.receipt, err);
 	if (err == -ENOTCONN)

@@ -13,6 +13,7 @@
 #include "proto/journal.h"
 #include "supervisor/feed.h"
 #include "supervisor/redis_conn.h"
+#include "supervisor/redis_error.h"
 #include "supervisor/redis_tls.h"
 
 #define PASSWORD_MAX 512
@@ -76,7 +77,7 @@ fail_reply(struct redis_conn *c, const char *command, const redisReply *reply)
 	char quoted[160], why[224];
 
 	(void)snprintf(why, sizeof(why), "%s: %s", command,
-	    log_quote(reply->str, reply->len, quoted, sizeof(quoted)));
+	    redis_error_text(reply, quoted, sizeof(quoted)));
 	fail(c, why);
 }
 

@@ -8,6 +8,7 @@
 
 #include "proto/journal.h"
 #include "supervisor/redis_conn.h"
+#include "supervisor/redis_error.h"
 #include "supervisor/redis_link.h"
 #include "supervisor/supervisor.h"
 
@@ -131,7 +132,7 @@ on_probe_reply(struct redis_link *l, const redisReply *reply)
 	if (reply->type != REDIS_REPLY_ERROR)
 		return;
 	(void)snprintf(why, sizeof(why), "PING: %s",
-	    log_quote(reply->str, reply->len, quoted, sizeof(quoted)));
+	    redis_error_text(reply, quoted, sizeof(quoted)));
 	fail(l, why);
 }
 

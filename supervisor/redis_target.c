@@ -6,6 +6,7 @@
 
 #include "proto/journal.h"
 #include "supervisor/feed.h"
+#include "supervisor/redis_error.h"
 #include "supervisor/redis_target.h"
 
 #define ASK_TIMEOUT_S 1.0 /* to connect, and to answer */
@@ -249,8 +250,7 @@ on_asker_reply(void *owner, const redisReply *reply)
 
 	t->asking = false;
 	if (reply->type == REDIS_REPLY_ERROR)
-		host_failed(
-		    t, log_quote(reply->str, reply->len, quoted, sizeof(quoted)));
+		host_failed(t, redis_error_text(reply, quoted, sizeof(quoted)));
 	else if (t->url.form == REDIS_SENTINEL)
 		on_master(t, reply);
 	else

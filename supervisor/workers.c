@@ -148,6 +148,8 @@ page_renew(struct keeper_link *k)
 		page_close(k->page);
 		close_fd(&k->page_fd);
 	}
+	page_set_log(page, k->all->s->settings->log_level,
+	    (uint32_t)k->all->s->settings->log_format);
 	k->page = k->all->pages[k->index] = page;
 	k->page_fd = fd;
 	k->rung = 0;

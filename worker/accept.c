@@ -115,7 +115,6 @@ turn_away(struct worker *w, int fd, uint16_t listener, enum refusal why)
 {
 	char reply[HTTP_REPLY_MAX], unread[4096];
 	size_t len = http_error_reply(&refusals[why].fault, reply);
-	unsigned long missed;
 
 	page_add(w->page, PAGE_refused, 1);
 	page_add(w->page, PAGE_closed_limit, 1);
@@ -127,9 +126,9 @@ turn_away(struct worker *w, int fd, uint16_t listener, enum refusal why)
 	 */
 	(void)recv(fd, unread, sizeof(unread), MSG_DONTWAIT);
 	(void)close(fd);
-	if (log_allowed(&w->acceptor->limit_log, (uint64_t)w->tick * TICK_MS, &missed))
-		log_warning(0, "%u connections, refusing one: %s (%lu since)",
-		    clients_open(w), refusals[why].fault.message, missed + 1);
+	(void)log_limited(&w->acceptor->limit_log, (uint64_t)w->tick * TICK_MS,
+	    LOG_WARNING, 0, "%u connections, refusing one: %s", clients_open(w),
+	    refusals[why].fault.message);
 }
 
 /* Whether there is room for one more, whoever it is. */
@@ -316,7 +315,6 @@ static void
 on_accept_failed(struct worker *w, const struct listener *l, int err)
 {
 	struct acceptor *a = w->acceptor;
-	unsigned long missed;
 
 	if ((err == EMFILE || err == ENFILE) && a->reserve >= 0) {
 		int one;
@@ -331,9 +329,8 @@ on_accept_failed(struct worker *w, const struct listener *l, int err)
 		keep_reserve(a);
 	}
 	pause_accepting(w);
-	if (log_allowed(&a->limit_log, (uint64_t)w->tick * TICK_MS, &missed))
-		log_error(
-		    -err, "cannot accept connections, waiting (%lu times)", missed + 1);
+	(void)log_limited(&a->limit_log, (uint64_t)w->tick * TICK_MS, LOG_ERROR, -err,
+	    "cannot accept connections, waiting");
 }
 
 static bool

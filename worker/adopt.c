@@ -342,8 +342,8 @@ adopt_slot(struct worker *w, uint32_t slot, bool whole)
 		resume(w, slot);
 		return;
 	}
-	log_warning(
-	    r, "worker %u: cannot go on with a connection, closing it", w->index);
+	(void)log_limited(&w->trouble_log, (uint64_t)w->tick * TICK_MS, LOG_WARNING, r,
+	    "worker %u: cannot go on with a connection, closing it", w->index);
 	if (client_resume(w, slot) == 0)
 		client_close(w, slot, CLIENT_END_CRASH);
 }
@@ -359,8 +359,8 @@ is_taken(struct worker *w, uint32_t slot)
 		return false;
 	if (s->fd >= w->first_fd && slot_state(s) <= SLOT_CLOSING)
 		return true;
-	log_warning(
-	    0, "worker %u: slot %u holds no connection, forgetting it", w->index, slot);
+	(void)log_limited(&w->trouble_log, (uint64_t)w->tick * TICK_MS, LOG_WARNING, 0,
+	    "worker %u: slot %u holds no connection, forgetting it", w->index, slot);
 	slot_set_state(s, SLOT_FREE);
 	return false;
 }

@@ -172,7 +172,9 @@ note_idle(struct worker *w, uint32_t channel)
 	if (grow(&c->idle, c->nidle, &c->idle_cap) == 0)
 		c->idle[c->nidle++] = channel;
 	else
-		log_warning(-ENOMEM, "worker %u: a channel stays subscribed", w->index);
+		(void)log_limited(&w->trouble_log, (uint64_t)w->tick * TICK_MS,
+		    LOG_WARNING, -ENOMEM, "worker %u: a channel stays subscribed",
+		    w->index);
 }
 
 void
@@ -552,8 +554,9 @@ channels_revoked(struct worker *w, const struct ring_desc *desc, unsigned *budge
 	if (ch->held == 0)
 		channel_release(w, channel);
 	else if (ask_want(w, channel) < 0) /* until those who held it have let go */
-		log_warning(
-		    -ENOBUFS, "worker %u: a channel is not asked for", w->index);
+		(void)log_limited(&w->trouble_log, (uint64_t)w->tick * TICK_MS,
+		    LOG_WARNING, -ENOBUFS, "worker %u: a channel is not asked for",
+		    w->index);
 	return true;
 }
 

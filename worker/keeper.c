@@ -105,6 +105,19 @@ launch_tell(uint32_t type, int32_t pid, int32_t arg)
 		log_warning(-errno, "the supervisor was not told of event %u", type);
 }
 
+/* As the serving process does, which has read the settings. */
+static void
+log_as_set(const struct keeper *k)
+{
+	uint32_t level, format;
+
+	page_log(k->page, &level, &format);
+	log_set_level(level < LOG_DEBUG - LOG_ERROR
+			  ? (enum log_level)(LOG_ERROR + level)
+			  : LOG_DEBUG);
+	log_set_format(format == LOG_JSON ? LOG_JSON : LOG_TEXT);
+}
+
 /*
  * Clone into a role. The kernel stores the pidfd in the shared page before the
  * descriptor is there for others to see: so a serving process that closes what it does
@@ -358,6 +371,7 @@ spare_wait(struct keeper *k)
 	atomic_store_explicit(
 	    &k->shared->fd[ROLE_KEEPER], fd_get(k, ROLE_SPARE), memory_order_relaxed);
 	atomic_store_explicit(&k->shared->fd[ROLE_SPARE], -1, memory_order_relaxed);
+	log_as_set(k);
 	log_warning(0, "the keeper died, its spare takes over");
 	return true;
 }
@@ -429,7 +443,10 @@ keeper_poll(struct keeper *k)
 	    {.fd = fd_get(k, ROLE_SPARE), .events = POLLIN},
 	};
 
-	if (poll(pfd, 3, next_timeout(k, now_ms())) > 0) {
+	int n = poll(pfd, 3, next_timeout(k, now_ms()));
+
+	log_as_set(k);
+	if (n > 0) {
 		if (pfd[1].revents != 0)
 			on_serving_died(k);
 		if (pfd[2].revents != 0)
@@ -539,6 +556,7 @@ keeper_run(const struct launch *launch)
 		log_error(r, "cannot map the worker's page");
 		return 1;
 	}
+	log_as_set(&k);
 	r = shared_open(&k.shared);
 	if (r < 0) {
 		log_error(r, "cannot set up the keeper");

@@ -29,17 +29,12 @@ void
 proxied_complain(struct worker *w, int family, const uint8_t *addr, const char *why)
 {
 	char text[INET6_ADDRSTRLEN] = "a unix socket";
-	unsigned long missed;
 
 	page_add(w->page, PAGE_refused_proxy, 1);
-	if (!log_allowed(&w->proxy_log, (uint64_t)w->tick * TICK_MS, &missed))
-		return;
 	if (family == AF_INET || family == AF_INET6)
 		(void)inet_ntop(family, addr, text, sizeof(text));
-	log_warning(0,
-	    "closing a connection from %s to a listener with proxy=v2: %s "
-	    "(%lu since)",
-	    text, why, missed + 1);
+	(void)log_limited(&w->proxy_log, (uint64_t)w->tick * TICK_MS, LOG_WARNING, 0,
+	    "closing a connection from %s to a listener with proxy=v2: %s", text, why);
 }
 
 /* Store what the header says, so that it counts from one moment on. Returns whether

@@ -64,6 +64,14 @@ take(struct worker *w, struct settings **ret, uint64_t *ret_number)
 	return r;
 }
 
+static void
+log_as_set(struct worker *w)
+{
+	settings_log(w->settings);
+	page_set_log(
+	    w->page, w->settings->log_level, (uint32_t)w->settings->log_format);
+}
+
 int
 reload_begin(struct worker *w)
 {
@@ -77,7 +85,7 @@ reload_begin(struct worker *w)
 		log_error(r, "cannot read the settings");
 		return r;
 	}
-	settings_log(w->settings);
+	log_as_set(w);
 	rules_reload(w);
 	page_set_settings(w->page, number);
 	return 0;
@@ -115,7 +123,7 @@ reload_record(struct worker *w, const struct ring_desc *desc)
 		    desc->offset);
 		return;
 	}
-	settings_log(w->settings);
+	log_as_set(w);
 	rules_reload(w);
 	limits_reload(w, old);
 	auth_reload(w);

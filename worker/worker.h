@@ -131,6 +131,7 @@ struct worker {
 	struct limits *limits;
 	struct peeks *peeks;
 	struct log_limit proxy_log;
+	struct log_limit trouble_log; /* what many clients can cause at once */
 	struct readers *readers;
 	struct channels *channels;
 	struct fanout *fanout;

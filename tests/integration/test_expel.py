@@ -290,7 +290,7 @@ class Hosts(Case):
             redis.cli("-x", "PUBLISH", "wscast:!revoke", stdin=text.encode("utf-8", "surrogateescape"))
         redis.cli("PUBLISH", "wscast:!revoke", '{"user":"real"}')
         self.wait_revocations(1, d)
-        d.wait_line("revokes nobody")
+        d.wait_line("revoke nobody")
         self.assertEqual([d.metric(n) for n in ("revoked_malformed_total", "revoked_total",
                                                 "revocations")], [len(bad), 1, 1])
 

@@ -184,17 +184,38 @@ test_log_quote_each_size_terminated(void **state)
 }
 
 static void
-test_log_allowed_once_a_second_counts_missed(void **state)
+test_log_limited_once_a_second_says_what_was_left_out(void **state)
 {
 	struct log_limit limit = {0, 0};
-	unsigned long missed = 9;
 
-	assert_true(log_allowed(&limit, 5000, &missed));
-	assert_int_equal(missed, 0);
-	assert_false(log_allowed(&limit, 5000, &missed));
-	assert_false(log_allowed(&limit, 5999, &missed));
-	assert_true(log_allowed(&limit, 6000, &missed));
-	assert_int_equal(missed, 2);
+	capture_begin();
+	assert_true(log_limited(&limit, 5000, LOG_WARNING, 0, "client %d", 1));
+	assert_false(log_limited(&limit, 5000, LOG_WARNING, 0, "client %d", 2));
+	assert_false(log_limited(&limit, 5999, LOG_WARNING, 0, "client %d", 3));
+	assert_true(log_limited(&limit, 6000, LOG_ERROR, -ENOENT, "client %d", 4));
+	assert_true(log_limited(&limit, 7000, LOG_WARNING, 0, "client %d", 5));
+	assert_string_equal(capture_end(),
+	    "<4>wscastd: client 1\n"
+	    "<3>wscastd: client 4: No such file or directory (2 more like it were left "
+	    "out)\n"
+	    "<4>wscastd: client 5\n");
+}
+
+/* However long the line is: the count behind it is not what is cut. */
+static void
+test_log_limited_long_line_keeps_its_count(void **state)
+{
+	struct log_limit limit = {0, 7};
+	char text[3000];
+	const char *line;
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	capture_begin();
+	assert_true(log_limited(&limit, 1, LOG_WARNING, -EIO, "%s", text));
+	line = capture_end();
+	assert_non_null(strstr(line, "(7 more like it were left out)\n"));
+	assert_non_null(strstr(line, "Input/output error"));
 }
 
 int
@@ -210,7 +231,8 @@ main(void)
 	    cmocka_unit_test(test_log_line_unwritable_stderr_survived),
 	    cmocka_unit_test(test_log_line_full_pipe_does_not_wait),
 	    cmocka_unit_test(test_log_quote_each_size_terminated),
-	    cmocka_unit_test(test_log_allowed_once_a_second_counts_missed),
+	    cmocka_unit_test(test_log_limited_once_a_second_says_what_was_left_out),
+	    cmocka_unit_test(test_log_limited_long_line_keeps_its_count),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
