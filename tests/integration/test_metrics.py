@@ -45,7 +45,7 @@ class Metrics(AdminCase):
             self.skipTest("no promtool here (Debian: prometheus)")
         out = subprocess.run([promtool, *args], input=stdin, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             timeout=DEADLINE)
+                             timeout=4 * DEADLINE)
         self.assertEqual(out.returncode, 0, out.stdout)
         return out.stdout
 
