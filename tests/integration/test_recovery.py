@@ -11,7 +11,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far import Namespace
-from harness import SANITIZED, Case, Ctl, descendants, wait_until
+from harness import Case, Ctl, wait_until
 from recovery import Ledger, Sender, run_resumers
 from wsclient import V1, raw, run
 
@@ -326,82 +326,6 @@ class Cut(FaultCase):
             net.heal()
 
         self.fault(body, redis=redis)
-
-
-class Churn(Case):
-    """Channels come and go: Redis is subscribed to what is subscribed here, and to
-    nothing else; what they took is given back."""
-
-    COUNT, HELD, BATCH = 8000, 2000, 500
-
-    def test_churn_interest_is_what_is_subscribed(self):
-        redis = self.redis()
-        d = self.daemon({"limits": {"channels_per_connection": 20000}},
-                        redis=redis, workers=2)
-
-        def at_redis():
-            names = redis.cli("PUBSUB", "CHANNELS", "wscast:[^!]*").split()
-            return {n[len("wscast:"):] for n in names}
-
-        async def go():
-            wait_until("the feed", lambda: d.status()["ready"])
-            held = ["held%d" % i for i in range(self.HELD)]
-            pass_by, stay = await V1.open(d), []
-            for begin in range(0, self.HELD, 20000):
-                stay.append(await V1.open(d))
-                await self.all(stay[-1], "subscribe", held[begin:begin + 20000])
-            memory = []
-            for begin in range(0, self.COUNT, self.BATCH):
-                names = ["come%d" % i for i in range(begin, begin + self.BATCH)]
-                await self.all(pass_by, "subscribe", names)
-                if begin % (self.COUNT // 4) == 0:
-                    self.assertLessEqual(set(held) | set(names), at_redis())
-                    memory.append(rss(d))
-                await self.all(pass_by, "unsubscribe", names)
-            wait_until("the last to be left at Redis", lambda: at_redis() == set(held))
-            # All of them again, behind a link that was lost; the loop does not stand.
-            redis.cli("CLIENT", "KILL", "TYPE", "pubsub")
-            wait_until("the link", lambda: d.status()["feed"]["reconnects"] == 1)
-            slowest = 0.0
-            while not d.status()["ready"]:
-                begun = time.monotonic()
-                d.status()
-                slowest = max(slowest, time.monotonic() - begun)
-            self.assertEqual(at_redis(), set(held))
-            memory.append(rss(d))
-            print("RSS by and by: %s MiB; slowest answer while subscribing again: %.0f ms"
-                  % ([m >> 20 for m in memory], slowest * 1000))
-            for v1 in stay + [pass_by]:
-                await v1.close()
-            wait_until("nothing to be left at Redis", lambda: not at_redis())
-            return memory
-
-        memory = run(go())
-        # A daemon that keeps what passed by would grow by a kilobyte for each. (What a
-        # sanitizer's allocator keeps is freed.)
-        if not SANITIZED:
-            self.assertLess(memory[-1] - memory[1], (48 << 20) + self.COUNT * 64)
-        d.stop()
-
-    async def all(self, v1, what, names):
-        sent = answered = 0
-        while answered < len(names):
-            while sent < len(names) and sent - answered < 200:
-                await v1.send(**{"id": sent, what: names[sent]})
-                sent += 1
-            msg = await v1.recv()
-            self.assertNotIn("error", msg)
-            answered += "id" in msg
-
-
-def rss(d):
-    """Resident memory of the daemon and all its processes, in bytes; what they share is
-    counted once for each."""
-    total = 0
-    for pid in [d.pid] + list(descendants(d.pid)):
-        with open("/proc/%d/statm" % pid) as f:
-            total += int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return total
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # tests/run: alone
 """tests/integration/test_recovery.py for longer, and with more of everything.
 
-WSCAST_SOAK_SECONDS=n  of clients that come back; WSCAST_SOAK_CHANNELS=n that come and go
+WSCAST_SOAK_SECONDS=n  of clients that come back
 """
 
 import os
@@ -20,13 +20,6 @@ class Resume(test_recovery.Resume):
 
 class RedisFault(test_recovery.RedisFault):
     STOPPED_S = 10
-
-
-class Churn(test_recovery.Churn):
-    """A million channels, some ten minutes."""
-
-    COUNT = int(os.environ.get("WSCAST_SOAK_CHANNELS", "1000000"))
-    HELD, BATCH = 100000, 2000
 
 
 if __name__ == "__main__":
