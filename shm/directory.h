@@ -23,13 +23,15 @@ struct directory_entry {
 	_Atomic uint32_t gen; /* odd while the entry is being changed */
 	uint16_t name_len;    /* 0 = free */
 	uint16_t flags;
-	_Atomic uint64_t offset;     /* of the newest message */
-	_Atomic uint64_t newest;     /* its record number, 0 = none since it came */
-	_Atomic uint64_t start;      /* offset before the first message; nobody knows
-				      * how many were missed that came before */
-	uint32_t next_free;          /* supervisor's own use */
+	_Atomic uint64_t offset; /* of the newest message */
+	_Atomic uint64_t newest; /* its record number, 0 = none since it came */
+	_Atomic uint64_t start;  /* offset before the first message; nobody knows
+				  * how many were missed that came before */
+	/* The writer's: the newest record without a key, of this channel or of one that
+	 * had the index before, whose records have gone. */
+	uint64_t newest_unkeyed;
 	char name[CHANNEL_NAME_MAX]; /* not NUL-terminated */
-	uint8_t spare[20];
+	uint8_t spare[16];
 };
 _Static_assert(sizeof(struct directory_entry) == 256, "four cache lines");
 

@@ -1,9 +1,8 @@
 /*
  * ring.c - see ring.h.
  *
- * The memfd:  header | directory | revoked | index | frames of dialect 0 | ... of
- *             dialect 6
- * Mapped:     the same, but each dialect's frames twice in a row.
+ * The memfd:  header | directory | revoked | keys | index | frames of dialect 0 | ...
+ * of dialect 5 Mapped:     the same, but each dialect's frames twice in a row.
  *
  * Which records are whole is one range, [oldest, head). Head rises by ring_commit();
  * oldest rises before anything is overwritten, up to the lowest floor at most.
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "shm/directory.h"
+#include "shm/keys.h"
 #include "shm/map.h"
 #include "shm/page.h"
 #include "shm/revoked.h"
@@ -57,6 +57,7 @@ struct ring {
 	struct ring_header *header;
 	struct directory *directory;
 	struct revoked *revoked;
+	struct keys *keys;
 	struct ring_desc *index;
 	uint8_t *frames[RING_DIALECTS];
 	struct ring_config cfg; /* as checked: the map is not asked again */
@@ -69,8 +70,9 @@ struct ring {
 	uint64_t min_floor;           /* what it was at least when last looked at */
 	uint32_t put[RING_DIALECTS];  /* bytes of the frame that waits for its commit */
 	uint32_t room[RING_DIALECTS]; /* bytes of the room that was given for it */
-	const struct page **workers;  /* RING_WORKERS_MAX */
-	unsigned nworkers;            /* all at or above are NULL */
+	uint64_t *of_key; /* the newest record of its key; NULL: of the channel's own */
+	const struct page **workers; /* RING_WORKERS_MAX */
+	unsigned nworkers;           /* all at or above are NULL */
 	unsigned laggard;
 };
 
@@ -105,9 +107,15 @@ revoked_offset(const struct ring_config *cfg)
 }
 
 static size_t
-index_offset(const struct ring_config *cfg)
+keys_offset(const struct ring_config *cfg)
 {
 	return revoked_offset(cfg) + map_round(sizeof(struct revoked));
+}
+
+static size_t
+index_offset(const struct ring_config *cfg)
+{
+	return keys_offset(cfg) + map_round(keys_len(cfg->index_len));
 }
 
 static size_t
@@ -138,6 +146,7 @@ map_parts(struct ring *r, int fd, bool writer)
 	r->map_len = len;
 	r->directory = (struct directory *)((char *)map + MAP_PAGE);
 	r->revoked = (struct revoked *)((char *)map + revoked_offset(&r->cfg));
+	r->keys = (struct keys *)((char *)map + keys_offset(&r->cfg));
 	r->index = (struct ring_desc *)((char *)map + index_offset(&r->cfg));
 	err = map_place(map, fd, 0, meta_len, writer);
 	for (unsigned d = 0; d < RING_DIALECTS && err == 0; d++) {
@@ -181,6 +190,21 @@ write_header(struct ring_header *h, const struct ring_config *cfg)
 	atomic_init(&h->oldest, 1);
 }
 
+/* The last writer may have died within ring_commit(): what it marked as superseded by a
+ * record that nobody will see is not. */
+static void
+undo_commit(struct ring *r)
+{
+	for (uint64_t n = r->oldest; n < r->head; n++) {
+		struct ring_desc *desc = desc_at(r, n);
+
+		if (ring_superseded(desc, n, UINT64_MAX) &&
+		    !ring_superseded(desc, n, r->head))
+			atomic_store_explicit(&desc->newer, 0, memory_order_relaxed);
+	}
+	atomic_store_explicit(&desc_at(r, r->head)->number, 0, memory_order_relaxed);
+}
+
 /* Go on where the header says that the last writer was. */
 static int
 become_writer(struct ring *r)
@@ -191,8 +215,7 @@ become_writer(struct ring *r)
 	r->head = atomic_load_explicit(&r->header->head, memory_order_relaxed);
 	r->oldest = atomic_load_explicit(&r->header->oldest, memory_order_relaxed);
 	r->min_floor = r->oldest;
-	/* The last one may have died within ring_commit(). */
-	atomic_store_explicit(&desc_at(r, r->head)->number, 0, memory_order_relaxed);
+	undo_commit(r);
 	return 0;
 }
 
@@ -218,6 +241,7 @@ ring_create(const struct ring_config *cfg, struct ring **ret_ring, int *ret_fd)
 	memcpy(r->epoch, r->header->epoch, RING_EPOCH_LEN);
 	r->directory->max = cfg->channels_max;
 	revoked_init(r->revoked);
+	keys_init(r->keys);
 	err = become_writer(r);
 	if (err < 0)
 		goto fail_fd;
@@ -419,6 +443,11 @@ ring_laggard(const struct ring *r)
  *    Both fences are needed: the loads of the bytes must not pass that of oldest, nor
  *    the stores to the bytes that to oldest. And oldest itself is released: whoever
  *    begins there sees whole what was published when it rose.
+ * K1 newer of an older record, then head  |  K2 a head (R1), then newer
+ *    Whoever saw a head finds in each record below it whether the next of its key lies
+ *    below that head, too. It is stored once, so who asks again about the same head,
+ *    or one below, gets the same answer: also a successor that retraces what was sent.
+ *    The older record is no older than oldest, so its place is still its own.
  */
 void *
 ring_room(struct ring *r, unsigned dialect, size_t len)
@@ -459,10 +488,25 @@ ring_frame_max(const struct ring *r)
 }
 
 void
+ring_key(struct ring *r, uint32_t channel, const void *key, size_t len)
+{
+	assert(len > 0);
+	r->of_key =
+	    keys_newest(r->keys, r->cfg.index_len, r->oldest, channel, key, len);
+}
+
+uint64_t
+ring_keys_forgotten(const struct ring *r)
+{
+	return r->keys->forgotten;
+}
+
+void
 ring_abort(struct ring *r)
 {
 	memset(r->put, 0, sizeof(r->put));
 	memset(r->room, 0, sizeof(r->room));
+	r->of_key = NULL;
 }
 
 /* Where the record behind `cur` begins, before head makes it public. */
@@ -477,11 +521,35 @@ prepare_next(struct ring *r, const struct ring_desc *cur)
 		next->begin[d] = cur->begin[d] + r->put[d];
 }
 
+/* Where the newest record of a message's key is noted. */
+static uint64_t *
+newest_of_key(const struct ring *r, const struct ring_desc *desc)
+{
+	if (desc->type != RING_MESSAGE || desc->channel >= r->cfg.channels_max)
+		return NULL;
+	return r->of_key != NULL ? r->of_key
+				 : &r->directory->entry[desc->channel].newest_unkeyed;
+}
+
+/* The record `older`, if it is still there, has a newer one of its key. */
+static void
+supersede(struct ring *r, uint64_t older, uint64_t number)
+{
+	struct ring_desc *desc = desc_at(r, older);
+
+	/* Marked already: by a writer that died before it noted its own as the newest.
+	 */
+	if (older >= r->oldest && !ring_superseded(desc, older, UINT64_MAX))
+		atomic_store_explicit(&desc->newer, (uint32_t)(number - older),
+		    memory_order_relaxed); /* K1 */
+}
+
 uint64_t
 ring_commit(struct ring *r, const struct ring_desc *desc)
 {
 	const uint64_t number = r->head;
 	struct ring_desc *cur = desc_at(r, number);
+	uint64_t *newest = newest_of_key(r, desc);
 
 	/* Descriptors of [oldest, number + 1] must have a place each. */
 	if (number + 2 > r->cfg.index_len &&
@@ -494,18 +562,23 @@ ring_commit(struct ring *r, const struct ring_desc *desc)
 	cur->time_ns = desc->time_ns;
 	cur->channel = desc->channel;
 	cur->prev = desc->prev;
+	atomic_store_explicit(&cur->newer, 0, memory_order_relaxed);
 	cur->type = desc->type;
 	cur->data_kind = desc->data_kind;
 	cur->worker = desc->worker;
 	atomic_store_explicit(&cur->number, number, memory_order_release);
 	/* Before the head: whoever sees this record finds the directory at least as
 	 * new, and whoever sees the directory ahead finds the descriptor whole (D1). */
-	if (desc->type == RING_MESSAGE && desc->channel < r->cfg.channels_max)
+	if (newest != NULL) {
 		directory_advance(r->directory, desc->channel, desc->offset, number);
+		supersede(r, *newest, number);
+	}
 
 	r->head = number + 1;
 	atomic_store_explicit(&r->header->head, r->head, memory_order_release); /* W1 */
-	ring_abort(r); /* nothing waits any more */
+	if (newest != NULL)
+		*newest = number; /* behind the head: it names no record that is not */
+	ring_abort(r);            /* nothing waits any more */
 	return number;
 }
 

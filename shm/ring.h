@@ -20,8 +20,8 @@
  *          unambiguous since a dialect's ring is at most RING_FRAMES_MAX bytes.
  * Process  one writing process; any number of readers on read-only maps. A
  *          handle belongs to one thread.
- * Order    edges W1-R1 (head) and R2-W2 (floors), explained in ring.c; the
- *          sleep/wake edges S1-S3 are in page.h.
+ * Order    edges W1-R1 (head), R2-W2 (floors) and K1-K2 (newer), explained in ring.c;
+ *          the sleep/wake edges S1-S3 are in page.h.
  */
 #ifndef WSCAST_SHM_RING_H
 #define WSCAST_SHM_RING_H
@@ -31,9 +31,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RING_VERSION 2
+#define RING_VERSION 3
 #define RING_DESC_LEN 64
-#define RING_DIALECTS 7 /* room in a descriptor; proto/dialect.h numbers them */
+#define RING_DIALECTS 6 /* room in a descriptor; proto/dialect.h numbers them */
 #define RING_FRAMES_MIN (1u << 20)
 #define RING_FRAMES_MAX (1u << 30)
 #define RING_EPOCH_LEN 12 /* characters, without the ending NUL */
@@ -75,6 +75,8 @@ enum ring_expel {
  * channel  index into the directory (directory.h), or RING_NO_CHANNEL
  * prev     MESSAGE: how many records before this one lies the same channel's
  *          previous message; 0 when there is none that the ring still knows
+ * newer    MESSAGE: how many records behind this one lies the next of the same channel
+ *          and key; 0 while there is none. Written when that one is (ring_superseded())
  * begin    where the frame begins in each dialect (mod 2^32); a dialect in which
  *          the record has no frame begins where its successor begins
  */
@@ -87,7 +89,8 @@ struct ring_desc {
 	};
 	uint32_t channel;
 	uint32_t prev;
-	uint8_t type;      /* enum ring_type */
+	_Atomic uint32_t newer; /* K1 */
+	uint8_t type;           /* enum ring_type */
 	uint8_t data_kind; /* MESSAGE: enum data_kind of proto/dialect.h; EXPEL: enum
 			    * ring_expel */
 	uint16_t worker;   /* ACK, REFUSED, DRAIN: for this worker index only */
@@ -98,6 +101,7 @@ _Static_assert(sizeof(struct ring_desc) == RING_DESC_LEN, "one cache line");
 #define RING_NO_CHANNEL UINT32_MAX
 
 struct ring;
+struct keys;
 struct page;
 struct directory;
 struct revoked;
@@ -165,8 +169,21 @@ void ring_put(struct ring *r, unsigned dialect, size_t len);
 size_t ring_frame_max(const struct ring *r);
 
 /*
+ * The next record to be committed, a RING_MESSAGE, is of this key of its channel.
+ * Messages of which nothing is said are of no key, and count as of one: the channel's
+ * own.
+ *
+ * key  len bytes, 1 at least.
+ */
+void ring_key(struct ring *r, uint32_t channel, const void *key, size_t len);
+
+/* Keys whose newest message will not be marked as superseded, for want of room. */
+uint64_t ring_keys_forgotten(const struct ring *r);
+
+/*
  * Publish the record: what was put since the last commit, with these fields of
- * desc: offset, time_ns/arg, channel, prev, type, data_kind, worker.
+ * desc: offset, time_ns/arg, channel, prev, type, data_kind, worker. A message marks
+ * the one before it of the same key as superseded.
  *
  * Returns the record's number, or 0 when no descriptor is free (ENOBUFS); what
  * was put is then still waiting, and the commit may be tried again.
@@ -174,7 +191,7 @@ size_t ring_frame_max(const struct ring *r);
 uint64_t ring_commit(struct ring *r, const struct ring_desc *desc)
     __attribute__((warn_unused_result));
 
-/* Forget what was put since the last commit. */
+/* Forget what was put, and of which key, since the last commit. */
 void ring_abort(struct ring *r);
 
 /* The worker whose floor was in the way of the last ENOBUFS. */
@@ -206,6 +223,19 @@ uint64_t ring_retain(const struct ring *r, uint64_t done);
 
 /* Descriptor of a record in [floor, head]; for head itself only begin[] is set. */
 const struct ring_desc *ring_at(const struct ring *r, uint64_t number);
+
+/*
+ * Whether a message has a newer one of its key among the records below `end`, which is
+ * no more than a head that was seen: for these two numbers the answer never changes
+ * (K2).
+ */
+static inline bool
+ring_superseded(const struct ring_desc *desc, uint64_t number, uint64_t end)
+{
+	uint32_t newer = atomic_load_explicit(&desc->newer, memory_order_relaxed);
+
+	return newer != 0 && number + newer < end;
+}
 
 /* The frames of the records [first, end) in a dialect: one contiguous range.
  * Returns its length in bytes, 0 when none of them has a frame there. */

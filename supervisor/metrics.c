@@ -234,6 +234,9 @@ put_messages(const struct supervisor *s, FILE *out)
 	count(out, "messages", "messages put into the ring", p->messages);
 	count(out, "message_bytes", "bytes of payload put into the ring",
 	    p->message_bytes);
+	count(out, "keys_forgotten",
+	    "keys that gave way to others before their newest message left the ring",
+	    ring_keys_forgotten(p->ring));
 	count(out, "messages_too_long",
 	    "messages refused since the ring takes none so long", p->too_long);
 	count(out, "ring_blocked",

@@ -156,7 +156,7 @@ test_ring_create_is_sparse(void **state)
 	struct stat st;
 
 	assert_int_equal(fstat(f->fd, &st), 0);
-	assert_true(st.st_size > 7 * (off_t)FRAMES);
+	assert_true(st.st_size > RING_DIALECTS * (off_t)FRAMES);
 	assert_true(st.st_blocks * 512 < 64 * 1024);
 }
 
@@ -453,9 +453,9 @@ test_ring_room_every_dialect_counts(void **state)
 
 	ring_set_worker(f->writer, 0, f->page);
 	for (int i = 1; i <= 8; i++)
-		assert_int_equal(publish(f->writer, 6, FRAME_MAX, i), i);
+		assert_int_equal(publish(f->writer, RING_DIALECTS - 1, FRAME_MAX, i), i);
 	assert_non_null(ring_room(f->writer, 0, 1));
-	assert_null(ring_room(f->writer, 6, 1));
+	assert_null(ring_room(f->writer, RING_DIALECTS - 1, 1));
 	assert_int_equal(errno, ENOBUFS);
 }
 
