@@ -38,7 +38,7 @@
 	X(lapped, "times that a connection fell out of the retained window")           \
 	X(skipped, "times that a lapped connection was moved on, and not closed")      \
 	X(skipped_messages, "messages that it was told to have missed")                \
-	X(replaced, "times that a newer message took a waiting one's place (latest)")  \
+	X(replaced, "messages not sent to who lags: a newer one stands for them")      \
 	X(sent, "messages delivered whole to sockets")                                 \
 	X(sent_bytes, "bytes handed to sockets")                                       \
 	X(sends, "send calls made")                                                    \

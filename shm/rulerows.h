@@ -35,7 +35,7 @@
 	X(closed_slow, "connections closed because they fell out of the ring")         \
 	X(skipped, "times that such a connection was moved on, and not closed")        \
 	X(skipped_messages, "messages that these were told to have missed")            \
-	X(replaced, "times that a newer message took a waiting one's place (latest)")
+	X(replaced, "messages not sent to who lags: a newer one stands for them")
 
 enum rule_counter {
 #define X(name, help) RULE_##name,

@@ -30,7 +30,7 @@
 
 #include "shm/arena.h"
 
-#define TABLE_VERSION 5
+#define TABLE_VERSION 6
 #define SLOT_NONE UINT32_MAX
 
 enum slot_state {
@@ -66,6 +66,8 @@ enum slot_mark {
 	SLOT_SUSPECT = 1 << 3,   /* a process has died meanwhile */
 	SLOT_UNCOUNTED = 1 << 4, /* a unix socket: no kernel tells what it took */
 	SLOT_SENDING = 1 << 5,   /* ... while it is sent to, until that is noted */
+	SLOT_REPLAY = 1 << 6, /* it resumed: all is sent until it lags no more, whatever
+			       * its channels' policies */
 };
 
 /* One subscription. Records below `from` (mod 2^32) are not meant for it. */
@@ -192,10 +194,10 @@ struct channel {
 	arena_ref name; /* name_len bytes */
 	uint16_t name_len;
 	_Atomic uint8_t state; /* enum channel_state (T1) */
-	uint8_t spare0;
-	uint32_t directory; /* index in the ring's directory */
-	uint32_t gen;       /* rises each time the entry is taken */
-	uint32_t nsubs;     /* connections subscribed: a hint for wsctl */
+	uint8_t latest;        /* slow = latest: so it was sent to those who lag */
+	uint32_t directory;    /* index in the ring's directory */
+	uint32_t gen;          /* rises each time the entry is taken */
+	uint32_t nsubs;        /* connections subscribed: a hint for wsctl */
 	uint8_t spare[12];
 };
 _Static_assert(sizeof(struct channel) == 32, "half a cache line");

@@ -153,15 +153,6 @@ struct trace {
 	bool first;    /* no record's frame was stepped over */
 };
 
-static void
-out_unlink(struct worker *w, struct slot *s)
-{
-	arena_ref ref = s->out;
-
-	s->out = ((struct out *)arena_at(w->arena, ref))->next;
-	arena_free(w->arena, ref);
-}
-
 /* Private frames that were sent whole, and whose end `pos` knows. */
 static void
 forget_sent(struct worker *w, struct slot *s, uint32_t tx)
@@ -209,10 +200,10 @@ static int
 retrace_record(struct worker *w, struct slot *s, struct trace *t)
 {
 	uint64_t end = ring_head(w->ring);
-	uint32_t channel;
+	struct out_walk at = {.number = t->cursor};
 	const void *frame;
-	uint64_t number;
 	size_t len;
+	bool found;
 
 	if (s->out != 0) {
 		const struct out *o = arena_at(w->arena, s->out);
@@ -221,21 +212,20 @@ retrace_record(struct worker *w, struct slot *s, struct trace *t)
 	}
 	/* The first that a lagging one was sent is the record at `pos`:
 	 * flush_records(). */
-	number = out_next(
-	    w, s, t->cursor, end, (s->flags & SLOT_LAGGING) && !t->first, &channel);
-	if (number == end && s->out == 0)
+	found = out_next(w, s, end, (s->flags & SLOT_LAGGING) && !t->first, &at);
+	if (!found && s->out == 0)
 		return -EPROTO;
-	t->cursor = number;
-	if (number == end)
+	t->cursor = at.number;
+	if (!found)
 		return 1; /* a private frame has its place here */
-	len = side_frame(w, s->dialect, number, channel, &frame);
+	len = side_frame(w, s->dialect, at.number, at.channel, &frame);
 	if (len == 0)
 		return -EPROTO;
 	if (t->left < len)
 		return 0;
 	t->left -= (uint32_t)len;
 	t->tx += (uint32_t)len;
-	t->cursor = number + 1;
+	t->cursor = at.number + 1;
 	t->first = false;
 	return 1;
 }

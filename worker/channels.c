@@ -356,6 +356,7 @@ take_rule(struct worker *w, uint32_t channel)
 	const struct rule *rule = settings_rule(w->settings, name, len);
 
 	ch->rule = rules_row(w, rule);
+	w->table.channels[channel].latest = rule->slow == SLOW_LATEST;
 	ch->latest = rule->slow == SLOW_LATEST;
 	ch->presence = rule->presence;
 }
@@ -606,7 +607,8 @@ channel_adopt(struct worker *w, uint32_t channel)
 		atomic_store_explicit(&c->state, CHANNEL_FREE, memory_order_release);
 		return -EINVAL;
 	}
-	take_rule(w, channel);
+	/* What was sent is retraced by the rule that held then: channels_adopted(). */
+	cs->chan[channel].latest = c->latest;
 	r = namemap_put(&cs->names, channel);
 	if (r == 0 && channel_state(c) == CHANNEL_LIVE)
 		r = by_directory_set(cs, c->directory, channel);
@@ -684,5 +686,5 @@ channels_adopted(struct worker *w)
 	c->sync_next = 0;
 	c->sync_begun = false;
 	c->syncing = true; /* channels_turn() does it */
-	presence_name_all(w);
+	channels_reload(w);
 }

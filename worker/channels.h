@@ -23,8 +23,12 @@ struct chan {
 	uint64_t served;
 	bool joined;
 	uint8_t rule;  /* its row: rules.h */
-	bool latest;   /* slow = latest */
+	bool latest;   /* slow = latest, as the table says */
 	bool presence; /* who comes and goes is told */
+	/* What leaves the retained window as the floor rises to `leaving`: see slow.c.
+	 */
+	uint64_t leaving, lost;
+	uint32_t nleaving;
 };
 
 struct channels {

@@ -473,6 +473,7 @@ lap(struct worker *w, uint64_t floor)
 	struct fanout *f = w->fanout;
 	uint32_t n = f->nlagging;
 
+	slow_leaving(w, floor);
 	f->nlagging = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t slot = f->lagging[i];

@@ -8,18 +8,16 @@
 #include "worker/out.h"
 #include "worker/reader.h"
 #include "worker/requests.h"
+#include "worker/rules.h"
 #include "worker/side.h"
 #include "worker/transport.h"
 
 /* Each may be a built frame, and the next is asked for before it is known to fit. */
 #define OUT_IOV (SIDE_FRAMES - 1)
-#define OUT_FRAMES 256                  /* frames in one send */
-#define OUT_SEND_MAX (256u << 10)       /* bytes in one send, but for a longer frame */
-#define OUT_SENDS 4                     /* sends for one connection in one go */
-#define OUT_SCAN 65536                  /* records looked at in one go */
-#define OUT_BLOCK_MAX ((1u << 20) - 64) /* bytes of a private frame in one block */
-
-#define OUT_CORK_BLOCK 4000 /* bytes for the answers to one read */
+#define OUT_FRAMES 256            /* frames in one send */
+#define OUT_SEND_MAX (256u << 10) /* bytes in one send, but for a longer frame */
+#define OUT_SENDS 4               /* sends for one connection in one go */
+#define OUT_SCAN 65536            /* records looked at in one go */
 
 enum flush {
 	FLUSH_DONE,    /* all that is due was sent */
@@ -37,8 +35,9 @@ struct batch {
 		size_t len;
 	} frame[OUT_FRAMES];
 	int nframes;
-	size_t len;   /* of the frames, from the first one's start */
-	uint64_t end; /* the records below were looked at */
+	size_t len;      /* of the frames, from the first one's start */
+	uint64_t end;    /* the records below were looked at */
+	bool any_passed; /* over, of those */
 };
 
 /* The full number of a position kept modulo 2^32. */
@@ -67,36 +66,75 @@ out_lagging(const struct worker *w, uint32_t slot)
 	return w->table.slots[slot].flags & SLOT_LAGGING;
 }
 
-uint64_t
-out_next(const struct worker *w, const struct slot *s, uint64_t number, uint64_t end,
-    bool check_from, uint32_t *ret_channel)
+/* The channel by which a record concerns a connection, or CHANNEL_NONE. */
+static uint32_t
+channel_for(const struct worker *w, const struct slot *s, uint64_t number, bool lagging)
+{
+	const struct ring_desc *desc = ring_at(w->ring, number);
+	const struct sub *sub;
+	uint32_t channel;
+
+	if (!fanout_goes_to(desc, s))
+		return CHANNEL_NONE;
+	channel = channels_of(w, desc->channel);
+	if (channel == CHANNEL_NONE)
+		return CHANNEL_NONE;
+	sub = slot_sub(w, s, channel);
+	if (sub == NULL || (lagging && (int32_t)((uint32_t)number - sub->from) < 0))
+		return CHANNEL_NONE;
+	return channel;
+}
+
+/*
+ * Whether a newer message stands for one that is still to be sent (slow = latest): one
+ * of the same key, among those that this worker has read. That is known of a record for
+ * good (K2), and w->done is the page's `done` at each send: so a successor passes over
+ * what its predecessor did.
+ */
+static bool
+is_passed_over(
+    const struct worker *w, const struct slot *s, uint32_t channel, uint64_t number)
+{
+	return w->channels->chan[channel].latest && !(s->marks & SLOT_REPLAY) &&
+	       ring_superseded(ring_at(w->ring, number), number, w->done);
+}
+
+bool
+out_next(const struct worker *w, const struct slot *s, uint64_t end, bool lagging,
+    struct out_walk *at)
 {
 	if (s->nsubs == 0 || slot_state(s) != SLOT_OPEN)
-		return end;
-	for (; number < end; number++) {
-		const struct ring_desc *desc = ring_at(w->ring, number);
-		const struct sub *sub;
-		uint32_t channel;
-
-		if (!fanout_goes_to(desc, s))
+		at->number = end;
+	for (; at->number < end; at->number++) {
+		at->channel = channel_for(w, s, at->number, lagging);
+		if (at->channel == CHANNEL_NONE)
 			continue;
-		channel = channels_of(w, desc->channel);
-		if (channel == CHANNEL_NONE)
-			continue;
-		sub = slot_sub(w, s, channel);
-		if (sub == NULL)
-			continue;
-		if (check_from && (int32_t)((uint32_t)number - sub->from) < 0)
-			continue;
-		*ret_channel = channel;
-		break;
+		if (!lagging || !is_passed_over(w, s, at->channel, at->number))
+			break;
+		at->any_passed = true;
 	}
-	return number;
+	return at->number < end;
+}
+
+/* `pos` has moved from one record to another: what was passed over between is counted,
+ * so that each is once. */
+static void
+count_passed(struct worker *w, const struct slot *s, uint64_t from, uint64_t end)
+{
+	for (uint64_t number = from; number < end; number++) {
+		uint32_t channel = channel_for(w, s, number, true);
+
+		if (channel == CHANNEL_NONE || !is_passed_over(w, s, channel, number))
+			continue;
+		page_add(w->page, PAGE_replaced, 1);
+		rule_add(
+		    &w->page->rules, w->channels->chan[channel].rule, RULE_replaced, 1);
+	}
 }
 
 /* Add a frame. Returns false when it does not fit any more. */
 static bool
-batch_add(struct batch *b, uint64_t number, const void *frame, size_t len)
+batch_add(struct batch *b, const struct out_walk *at, const void *frame, size_t len)
 {
 	struct iovec *last = b->niov > 0 ? &b->iov[b->niov - 1] : NULL;
 
@@ -106,7 +144,7 @@ batch_add(struct batch *b, uint64_t number, const void *frame, size_t len)
 		b->iov[b->niov++] = (struct iovec){(void *)frame, len};
 	else
 		return false;
-	b->frame[b->nframes].number = number;
+	b->frame[b->nframes].number = at->number;
 	b->frame[b->nframes++].len = len;
 	b->len += len;
 	return true;
@@ -115,29 +153,29 @@ batch_add(struct batch *b, uint64_t number, const void *frame, size_t len)
 /* Collect what is meant for a connection in [number, end). Returns 0 or -ENOMEM. */
 static int
 batch_collect(struct worker *w, const struct slot *s, uint64_t number, uint64_t end,
-    bool check_from, struct batch *b)
+    bool lagging, struct batch *b)
 {
+	struct out_walk at = {.number = number};
+
 	b->niov = b->nframes = 0;
 	b->len = 0;
 	while (b->nframes < OUT_FRAMES && b->len < OUT_SEND_MAX) {
-		uint32_t channel;
+		/* What has begun is finished, whatever holds of its record by now. */
+		bool begun = s->part > 0 && b->nframes == 0;
 		const void *frame;
 		size_t len;
 
-		/* What has begun is finished, wherever its subscription begins by now.
-		 */
-		number = out_next(w, s, number, end,
-		    check_from && (s->part == 0 || b->nframes > 0), &channel);
-		if (number == end)
+		if (!out_next(w, s, end, lagging && !begun, &at))
 			break;
-		len = side_frame(w, s->dialect, number, channel, &frame);
+		len = side_frame(w, s->dialect, at.number, at.channel, &frame);
 		if (len == 0)
 			return -ENOMEM;
-		if (!batch_add(b, number, frame, len))
+		if (!batch_add(b, &at, frame, len))
 			break;
-		number++;
+		at.number++;
 	}
-	b->end = number;
+	b->end = at.number;
+	b->any_passed = at.any_passed;
 	return 0;
 }
 
@@ -231,7 +269,7 @@ static enum flush
 flush_records(struct worker *w, uint32_t slot, uint64_t end)
 {
 	struct slot *s = worker_slot(w, slot);
-	bool lagging = s->flags & SLOT_LAGGING;
+	bool lagging = s->flags & SLOT_LAGGING, begun = s->part > 0;
 	uint64_t cursor = slot_cursor(s, w->done);
 	struct batch b;
 	enum flush f;
@@ -244,28 +282,20 @@ flush_records(struct worker *w, uint32_t slot, uint64_t end)
 	}
 	if (b.nframes == 0) {
 		slot_set_pos(s, (uint32_t)b.end, slot_tx(s));
+		if (b.any_passed)
+			count_passed(w, s, cursor, b.end);
 		return FLUSH_MORE;
 	}
 	/* What has begun of a connection that lags is the record at `pos`: a successor
-	 * finds it there, though `from` may have passed it. */
+	 * finds it there, though a newer one may stand for it by then. */
 	if (lagging)
 		slot_set_pos(s, (uint32_t)b.frame[0].number, slot_tx(s));
 	sending_begin(s);
 	f = send_batch(w, slot, &b);
 	sending_end(s);
+	if (b.any_passed && f != FLUSH_DEAD) /* what had begun was sent */
+		count_passed(w, s, cursor + begun, slot_cursor(s, w->done));
 	return f;
-}
-
-static void
-private_unlink(struct worker *w, struct slot *s)
-{
-	arena_ref ref = s->out;
-	const struct out *o = arena_at(w->arena, ref);
-
-	s->out_bytes -= o->len;
-	s->out = o->next;
-	atomic_signal_fence(memory_order_seq_cst); /* unlinked before it is free */
-	arena_free(w->arena, ref);
 }
 
 /* Send the first private frame. What a successor finds: begun, and tx at its begin or
@@ -296,7 +326,7 @@ send_private(struct worker *w, uint32_t slot)
 	}
 	slot_set_pos(s, (uint32_t)slot_cursor(s, w->done), tx + o->len);
 	s->part = 0;
-	private_unlink(w, s);
+	out_unlink(w, s);
 	return transport_is_holding(w, slot) ? FLUSH_BLOCKED : FLUSH_MORE;
 }
 
@@ -312,47 +342,6 @@ flush_private(struct worker *w, uint32_t slot)
 	return f;
 }
 
-/* Whether the private frame that comes first is what `part` counts. */
-static bool
-private_begun(const struct worker *w, const struct slot *s)
-{
-	return s->out != 0 && ((struct out *)arena_at(w->arena, s->out))->begun;
-}
-
-/* Whether messages of a channel, whose newest is `newest`, wait at or behind `from`, of
- * which none has begun. */
-static bool
-others_wait(
-    const struct worker *w, const struct slot *s, uint64_t newest, uint32_t from)
-{
-	uint64_t cursor = slot_cursor(s, w->done) + (s->part > 0);
-	uint32_t prev = ring_at(w->ring, newest)->prev;
-
-	return prev != 0 && newest - prev >= cursor &&
-	       (int32_t)((uint32_t)(newest - prev) - from) >= 0;
-}
-
-/* slow = latest: of what has not begun, only the newest of such a channel counts. What
- * has begun is the record at the cursor, and goes on whatever `from` says. */
-static void
-keep_latest(struct worker *w, struct slot *s)
-{
-	struct sub *sub = slot_subs(w, s);
-
-	for (unsigned i = 0; i < s->nsubs; i++) {
-		const struct chan *ch = &w->channels->chan[sub[i].channel];
-
-		if (!ch->latest || ch->newest < fanout_floor(w) ||
-		    (int32_t)((uint32_t)ch->newest - sub[i].from) <= 0)
-			continue;
-		if (others_wait(w, s, ch->newest, sub[i].from)) {
-			page_add(w->page, PAGE_replaced, 1);
-			rule_add(&w->page->rules, ch->rule, RULE_replaced, 1);
-		}
-		sub[i].from = (uint32_t)ch->newest;
-	}
-}
-
 /* Send what is due, in the order of its places. */
 static enum flush
 flush(struct worker *w, uint32_t slot)
@@ -365,8 +354,6 @@ flush(struct worker *w, uint32_t slot)
 		if (r < 0)
 			return send_failed(w, slot, -r);
 	}
-	if (s->flags & SLOT_LAGGING)
-		keep_latest(w, s);
 	for (int i = 0; i < OUT_SENDS; i++) {
 		uint64_t cursor = slot_cursor(s, w->done), end;
 		const struct out *o = s->out != 0 ? arena_at(w->arena, s->out) : NULL;
@@ -435,6 +422,7 @@ clear_lagging(struct worker *w, uint32_t slot)
 
 	if (s->flags & SLOT_LAGGING) {
 		s->flags &= (uint8_t)~SLOT_LAGGING;
+		s->marks &= (uint8_t)~SLOT_REPLAY;
 		page_add(w->page, PAGE_lagging, (uint64_t)-1);
 		client_want_write(w, slot, false);
 	}
@@ -442,8 +430,8 @@ clear_lagging(struct worker *w, uint32_t slot)
 		client_flushed(w, slot);
 }
 
-static void
-flush_and_note(struct worker *w, uint32_t slot)
+void
+out_writable(struct worker *w, uint32_t slot)
 {
 	switch (flush(w, slot)) {
 	case FLUSH_DONE:
@@ -456,12 +444,6 @@ flush_and_note(struct worker *w, uint32_t slot)
 	case FLUSH_DEAD:
 		break;
 	}
-}
-
-void
-out_writable(struct worker *w, uint32_t slot)
-{
-	flush_and_note(w, slot);
 }
 
 void
@@ -481,177 +463,6 @@ out_records(struct worker *w, uint32_t slot, uint64_t number, uint64_t end)
 	}
 }
 
-/* Behind those of the same place, and never before one that has begun. first to last:
- * a list of blocks for the same place. */
-static void
-private_link(struct worker *w, struct slot *s, arena_ref first, struct out *last)
-{
-	arena_ref *at = &s->out;
-
-	while (*at != 0) {
-		struct out *next = arena_at(w->arena, *at);
-
-		if (!next->begun && (int32_t)(next->at - last->at) > 0)
-			break;
-		at = &next->next;
-	}
-	last->next = *at;
-	atomic_signal_fence(memory_order_seq_cst); /* whole before it is linked */
-	*at = first;
-}
-
-/* A list of blocks like head that hold buf, the last of them with room for `room` bytes
- * at least; only /echo needs more than one. Returns its first, and the last in
- * *ret_last, or 0 when the arena has no room. */
-static arena_ref
-private_blocks(struct worker *w, const uint8_t *buf, size_t len, size_t room,
-    struct out *head, struct out **ret_last)
-{
-	arena_ref first = 0, ref, *at = &first;
-
-	do {
-		size_t n = len < OUT_BLOCK_MAX ? len : OUT_BLOCK_MAX;
-
-		ref = arena_alloc(w->arena, sizeof(*head) + (n > room ? n : room));
-		if (ref == 0)
-			break;
-		*ret_last = arena_at(w->arena, ref);
-		head->len = (uint32_t)n;
-		**ret_last = *head;
-		memcpy((*ret_last)->bytes, buf, n);
-		*at = ref;
-		at = &(*ret_last)->next;
-		w->cork_tail = ref;
-		buf += n;
-		len -= n;
-	} while (len > 0);
-	while (ref == 0 && first != 0) {
-		arena_ref next = ((struct out *)arena_at(w->arena, first))->next;
-
-		arena_free(w->arena, first);
-		first = next;
-	}
-	return first;
-}
-
-static size_t
-private_max(const struct worker *w, const struct slot *s)
-{
-	if (s->proto != PROTO_ECHO)
-		return OUT_PRIVATE_MAX;
-	/* It is not read from while something waits: the answers to one read. */
-	return w->settings->max_message_size + 2 * READER_BUFFER;
-}
-
-/* Put bytes into the block that was queued last, while nothing can be sent in between:
- * the answers to many short requests are few blocks and few sends. */
-static bool
-cork_append(struct worker *w, uint32_t slot, const void *buf, size_t len, uint32_t at)
-{
-	struct slot *s = worker_slot(w, slot);
-	struct out *o;
-
-	if (w->corked != slot + 1 || w->cork_tail == 0)
-		return false;
-	o = arena_at(w->arena, w->cork_tail);
-	if (o->pong || o->begun || o->next != 0 || o->at != at ||
-	    sizeof(*o) + o->len + len > arena_len(w->arena, w->cork_tail))
-		return false;
-	memcpy(o->bytes + o->len, buf, len);
-	atomic_signal_fence(memory_order_seq_cst); /* whole before it counts */
-	o->len += (uint32_t)len;
-	s->out_bytes += (uint32_t)len;
-	return true;
-}
-
-static int
-private_add(struct worker *w, uint32_t slot, const void *buf, size_t len, bool pong)
-{
-	struct slot *s = worker_slot(w, slot);
-	uint64_t cursor = out_cursor(w, slot);
-	struct out head = {.pong = pong}, *last;
-	size_t max = private_max(w, s), room = 0;
-	arena_ref first;
-
-	if (slot_state(s) == SLOT_FREE)
-		return 0;
-	if (len > max || s->out_bytes + len > max) {
-		page_add(w->page, PAGE_limited_private, 1);
-		return -ENOBUFS;
-	}
-	if (w->place != 0)
-		head.at = (uint32_t)w->place;
-	else
-		head.at = (uint32_t)(cursor > w->done ? cursor : w->done);
-	/* Behind the record that has begun, also for a successor. */
-	if (s->part > 0 && !private_begun(w, s) &&
-	    (int32_t)(head.at - (uint32_t)cursor) <= 0)
-		head.at = (uint32_t)cursor + 1;
-	if (!pong && cork_append(w, slot, buf, len, head.at))
-		return 0;
-	if (w->corked == slot + 1 && w->cork_tail != 0 && !pong)
-		room = OUT_CORK_BLOCK;
-	first = private_blocks(w, buf, len, room, &head, &last);
-	if (first == 0)
-		return -ENOBUFS;
-	if (!(s->flags & SLOT_LAGGING))
-		slot_set_pos(s, (uint32_t)cursor, slot_tx(s));
-	private_link(w, s, first, last);
-	s->out_bytes += (uint32_t)len;
-	if (!(s->flags & SLOT_LAGGING) && w->corked != slot + 1)
-		flush_and_note(w, slot);
-	return 0;
-}
-
-int
-out_private(struct worker *w, uint32_t slot, const void *buf, size_t len)
-{
-	return private_add(w, slot, buf, len, false);
-}
-
-int
-out_pong(struct worker *w, uint32_t slot, const void *buf, size_t len)
-{
-	struct slot *s = worker_slot(w, slot);
-
-	for (arena_ref *at = &s->out, ref; (ref = *at) != 0;) {
-		struct out *o = arena_at(w->arena, ref);
-
-		if (!o->pong || o->begun) {
-			at = &o->next;
-			continue;
-		}
-		s->out_bytes -= o->len;
-		*at = o->next;
-		w->cork_tail = 0; /* it may have been this one */
-		atomic_signal_fence(memory_order_seq_cst); /* as private_unlink() */
-		arena_free(w->arena, ref);
-	}
-	return private_add(w, slot, buf, len, true);
-}
-
-uint32_t
-out_cork(struct worker *w, uint32_t slot)
-{
-	uint32_t before = w->corked;
-
-	w->corked = slot + 1;
-	w->cork_tail = 0;
-	return before;
-}
-
-void
-out_uncork(struct worker *w, uint32_t slot, uint32_t before)
-{
-	struct slot *s = worker_slot(w, slot);
-
-	w->corked = before;
-	w->cork_tail = 0;
-	if (before != slot + 1 && slot_state(s) != SLOT_FREE && s->out != 0 &&
-	    !(s->flags & SLOT_LAGGING))
-		flush_and_note(w, slot);
-}
-
 int
 out_detach(struct worker *w, uint32_t slot)
 {
@@ -666,7 +477,7 @@ out_detach(struct worker *w, uint32_t slot)
 
 	if (s->part == 0)
 		return 0;
-	if (private_begun(w, s))
+	if (out_private_begun(w, s))
 		return 0; /* it is one already */
 	channel = channels_of(w, ring_at(w->ring, number)->channel);
 	len = side_frame(w, s->dialect, number, channel, &frame);
@@ -706,7 +517,7 @@ out_drop(struct worker *w, uint32_t slot)
 	struct slot *s = worker_slot(w, slot);
 
 	while (s->out != 0)
-		private_unlink(w, s);
+		out_unlink(w, s);
 	s->part = 0;
 	if (s->flags & SLOT_LAGGING) {
 		s->flags &= (uint8_t)~SLOT_LAGGING;

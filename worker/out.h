@@ -40,7 +40,7 @@ int out_pong(struct worker *w, uint32_t slot, const void *buf, size_t len)
 uint32_t out_cork(struct worker *w, uint32_t slot);
 void out_uncork(struct worker *w, uint32_t slot, uint32_t before);
 
-/* The socket is writable again: send what is due, in bounded slices. */
+/* The socket may take something: send what is due, in bounded slices. */
 void out_writable(struct worker *w, uint32_t slot);
 
 /* Whether anything is still to be sent. */
@@ -53,15 +53,31 @@ void out_cut(struct worker *w, uint32_t slot);
 /* Free all private frames (the connection is being closed). */
 void out_drop(struct worker *w, uint32_t slot);
 
+/* ---- between out.c and out_private.c ---- */
+
+/* Whether the private frame that comes first has begun: `part` counts its bytes. */
+bool out_private_begun(const struct worker *w, const struct slot *s);
+
+/* The first private frame was sent: unlink and free it. */
+void out_unlink(struct worker *w, struct slot *s);
+
 /* ---- for fanout.c, requests.c, slow.c and adopt.c ---- */
 
 /* The next record that this connection is to look at. */
 uint64_t out_cursor(const struct worker *w, uint32_t slot);
 
-/* The first record in [number, end) that is meant for this connection, or end.
- * check_from: heed where its subscriptions begin (a lagging connection's do). */
-uint64_t out_next(const struct worker *w, const struct slot *s, uint64_t number,
-    uint64_t end, bool check_from, uint32_t *ret_channel);
+/* What is meant for a connection, step by step. */
+struct out_walk {
+	uint64_t number;  /* where it stands */
+	uint32_t channel; /* of the record that was found */
+	bool any_passed;  /* over, since a newer one stands for it (slow = latest) */
+};
+
+/* Go on to the first record in [at->number, end) that is meant for this connection, or
+ * to end, and return false. lagging: heed where its subscriptions begin, and their
+ * policy. */
+bool out_next(const struct worker *w, const struct slot *s, uint64_t end, bool lagging,
+    struct out_walk *at);
 
 /* From here on `pos` and the subscriptions' `from` count; wait for the socket. The
  * position must have been stored. */

@@ -49,7 +49,7 @@ replay_until(
     struct worker *w, uint32_t slot, const struct wait *request, uint64_t offset)
 {
 	const struct slot *s = worker_slot(w, slot);
-	uint64_t until = offset, newest_alone = offset > 0 ? offset - 1 : 0;
+	uint64_t until = offset;
 	size_t len;
 	const char *name = channels_name(w, request->channel, &len);
 	const struct rule *rule = settings_rule(w->settings, name, len);
@@ -57,10 +57,7 @@ replay_until(
 	if (since_known(w, request, offset) && rule->history)
 		until = request->since_offset;
 	else if (rule->cache && slot_sub(w, s, request->channel) == NULL)
-		until = newest_alone;
-	/* Who wants the latest alone gets no other when it resumes either. */
-	if (rule->slow == SLOW_LATEST && until < newest_alone)
-		until = newest_alone;
+		until = offset > 0 ? offset - 1 : 0;
 	return until;
 }
 
@@ -155,6 +152,8 @@ subscribe_live(struct worker *w, uint32_t slot, const struct wait *request,
 	}
 	if (r == 0 && walk->first < begin) {
 		go_back(w, slot, channel, walk->first);
+		if (request->has_since)
+			s->marks |= SLOT_REPLAY;
 		w->place = walk->first;
 	}
 	if (r == 0)

@@ -6,6 +6,10 @@
 
 #include "worker/worker.h"
 
+/* What is below `floor` is about to leave the retained window: note what that takes
+ * from those who lag. Comes before slow_lapped() for each of them. */
+void slow_leaving(struct worker *w, uint64_t floor);
+
 /*
  * The connection's cursor is below `floor`, which is about to become the worker's.
  * Closes it, or moves it on (by the policy of its channels, the strictest holding) and

@@ -10,16 +10,12 @@
 
 #define CLIENTS 1000
 #define TURN_MAX 256 /* connections that one turn may close */
-#define ARENA_LEN (4u << 20)
 
 /* A token that says nothing but that it is one. */
 static const struct token bare = {.len = 3, .text = (char *)"\0\0"};
 
-static struct {
-	struct worker w;
-	struct ring *ring; /* the writer's */
-	int ring_fd, page_fd, table_fd, up_fd, pair[2];
-} env;
+static struct scene env;
+static int pair[2];
 
 /* As many connections as wanted, all with the one socket's end. */
 static void
@@ -31,12 +27,11 @@ connect_all(void)
 	if (limit.rlim_cur < CLIENTS + 64)
 		limit.rlim_cur = CLIENTS + 64;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	assert_int_equal(
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, env.pair), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
 	for (uint32_t i = 0; i < CLIENTS; i++) {
 		struct slot *s = worker_slot(&env.w, i);
 
-		s->fd = dup(env.pair[0]);
+		s->fd = dup(pair[0]);
 		assert_true(s->fd >= 0);
 		s->proto = PROTO_RAW;
 		s->marks = SLOT_UNCOUNTED;
@@ -49,53 +44,18 @@ connect_all(void)
 static int
 setup(void **state)
 {
-	static const struct ring_config cfg = {
-	    .frames_size = RING_FRAMES_MIN, .index_len = 4096, .channels_max = 64};
-	struct faults faults = {0};
-	struct worker *w = &env.w;
-
-	*w = (struct worker){.nworkers = 1, .doorbell = -1, .done = 1, .tick = 1000};
-	assert_int_equal(settings_parse("", 0, &w->settings, &faults), 0);
-	assert_int_equal(ring_create(&cfg, &env.ring, &env.ring_fd), 0);
-	assert_int_equal(ring_open(env.ring_fd, false, &w->ring), 0);
-	assert_int_equal(page_create(0, &w->page, &env.page_fd), 0);
-	assert_int_equal(upstream_create(65536, &w->up, &env.up_fd), 0);
-	assert_int_equal(
-	    table_create(CLIENTS, 8, ARENA_LEN, &w->table, &env.table_fd), 0);
+	scene_make(&env, "", CLIENTS);
 	connect_all();
-	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &w->arena), 0);
-	assert_true(scene_parts(w));
+	scene_adopt(&env);
 	return 0;
 }
 
 static int
 teardown(void **state)
 {
-	struct worker *w = &env.w;
-
-	for (uint32_t i = 0; i < CLIENTS; i++)
-		if (worker_slot(w, i)->fd >= 0)
-			(void)close(worker_slot(w, i)->fd);
-	clients_free(w, w->clients);
-	timers_free(w->timers);
-	limits_free(w->limits);
-	fanout_free(w->fanout);
-	channels_free(w, w->channels);
-	side_free(w->side);
-	ev_loop_destroy(w->loop);
-	arena_free_all(w->arena);
-	ring_close(w->ring);
-	ring_close(env.ring);
-	page_close(w->page);
-	upstream_close(w->up);
-	table_close(&w->table);
-	settings_free(w->settings);
-	(void)close(env.pair[0]);
-	(void)close(env.pair[1]);
-	(void)close(env.ring_fd);
-	(void)close(env.page_fd);
-	(void)close(env.up_fd);
-	return close(env.table_fd);
+	scene_end(&env);
+	(void)close(pair[0]);
+	return close(pair[1]);
 }
 
 static void

@@ -17,72 +17,31 @@
 #include "worker/reader.h"
 #include "worker/requests.h"
 
-#define INDEX_LEN 4096
-#define ARENA_LEN (1u << 20)
 #define HEAD_AT 128 /* of the ring's header: see ring.c */
 #define OLDEST_AT 256
-#define LONG_LEN 4000 /* bytes: a few of these fill the socket */
 
 /* One worker with two channels and one connection. */
 struct fixture {
-	struct worker w;
-	struct ring *ring; /* the writer's */
-	int ring_fd, page_fd, table_fd, up_fd, peer;
+	struct scene sc;
+	int peer;
 	uint8_t *header;
-	struct settings *settings;
 };
 
-static void
-make_connection(struct fixture *f)
-{
-	struct slot *s = worker_slot(&f->w, 0);
-
-	scene_connect(&s->fd, &f->peer);
-	s->proto = PROTO_RAW;
-	s->dialect = DIALECT_RAW;
-	s->nsubs = 1;
-	s->sub0 = (struct sub){.channel = 0, .from = 1};
-	slot_set_pos(s, 1, 0);
-	slot_set_state(s, SLOT_OPEN);
-}
-
-/* Settings: text of the settings file. What a predecessor left is made up here, to be
- * adopted. */
+/* What a predecessor left is made up here, to be adopted. */
 static void
 make(struct fixture *f, const char *settings)
 {
-	static const struct ring_config cfg = {
-	    .frames_size = RING_FRAMES_MIN, .index_len = INDEX_LEN, .channels_max = 64};
-	struct faults faults = {0};
-	struct worker *w = &f->w;
-	struct arena *a;
-
-	*w = (struct worker){.nworkers = 1, .doorbell = -1, .done = 1, .tick = 1000};
-	assert_int_equal(
-	    settings_parse(settings, strlen(settings), &w->settings, &faults), 0);
-	assert_int_equal(ring_create(&cfg, &f->ring, &f->ring_fd), 0);
-	f->header = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f->ring_fd, 0);
+	scene_make(&f->sc, settings, 8);
+	scene_client(&f->sc, &f->peer);
+	f->header =
+	    mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f->sc.ring_fd, 0);
 	assert_ptr_not_equal(f->header, MAP_FAILED);
-	assert_int_equal(page_create(0, &w->page, &f->page_fd), 0);
-	assert_int_equal(upstream_create(65536, &w->up, &f->up_fd), 0);
-	assert_int_equal(table_create(8, 8, ARENA_LEN, &w->table, &f->table_fd), 0);
-	assert_int_equal(ring_open(f->ring_fd, false, &w->ring), 0);
-	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &a), 0);
-	for (uint32_t i = 0; i < 2; i++)
-		scene_channel(&w->table, f->ring, a, i);
-	make_connection(f);
-	atomic_store(&w->table.header->channels_used, 2);
-	atomic_store(&w->table.header->slots_used, 1);
-	arena_free_all(a);
 }
 
 static void
 adopt(struct fixture *f)
 {
-	struct worker *w = &f->w;
-
-	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &w->arena), 0);
-	assert_true(scene_parts(w));
+	scene_adopt(&f->sc);
 }
 
 static void
@@ -92,66 +51,36 @@ begin(struct fixture *f, const char *settings)
 	adopt(f);
 }
 
+static void
+drop_reader(struct fixture *f)
+{
+	if (f->sc.w.readers != NULL)
+		reader_drop(&f->sc.w, 0);
+	readers_free(f->sc.w.readers);
+	f->sc.w.readers = NULL;
+}
+
 /* What goes with a process. */
 static void
 leave(struct fixture *f)
 {
-	struct worker *w = &f->w;
-
-	if (w->readers != NULL)
-		reader_drop(w, 0);
-	readers_free(w->readers);
-	w->readers = NULL;
-	clients_free(w, w->clients);
-	timers_free(w->timers);
-	limits_free(w->limits);
-	fanout_free(w->fanout);
-	channels_free(w, w->channels);
-	side_free(w->side);
-	ev_loop_destroy(w->loop);
-	arena_free_all(w->arena);
+	drop_reader(f);
+	scene_leave(&f->sc);
 }
 
 static void
 end(struct fixture *f)
 {
-	struct worker *w = &f->w;
-
 	(void)close(f->peer);
-	if (worker_slot(w, 0)->fd >= 0)
-		(void)close(worker_slot(w, 0)->fd);
-	leave(f);
+	drop_reader(f);
 	(void)munmap(f->header, 4096);
-	ring_close(w->ring);
-	ring_close(f->ring);
-	page_close(w->page);
-	upstream_close(w->up);
-	table_close(&w->table);
-	settings_free(w->settings);
-	(void)close(f->ring_fd);
-	(void)close(f->page_fd);
-	(void)close(f->up_fd);
-	(void)close(f->table_fd);
+	scene_end(&f->sc);
 }
 
 static void
 publish(struct fixture *f, uint32_t channel, const char *data, size_t len)
 {
-	struct directory *dir = ring_directory(f->ring);
-	struct message m = {.data = data, .data_len = len, .kind = DATA_TEXT};
-	struct ring_desc desc = {.type = RING_MESSAGE,
-	    .channel = channel,
-	    .offset = directory_offset(dir, channel) + 1,
-	    .data_kind = DATA_TEXT};
-	uint64_t newest = directory_newest(dir, channel);
-	void *room =
-	    ring_room(f->ring, DIALECT_RAW, dialect_frame_max(DIALECT_RAW, &m));
-
-	assert_non_null(room);
-	ring_put(f->ring, DIALECT_RAW, dialect_frame(DIALECT_RAW, &m, room));
-	if (newest != 0 && newest >= ring_oldest(f->ring))
-		desc.prev = (uint32_t)(ring_head(f->ring) - newest);
-	assert_true(ring_commit(f->ring, &desc) > 0);
+	assert_true(scene_publish(&f->sc, channel, NULL, data, len) > 0);
 }
 
 /* As if so many records (times the index's length) had come and gone, none of them for
@@ -159,24 +88,22 @@ publish(struct fixture *f, uint32_t channel, const char *data, size_t len)
 static void
 pass(struct fixture *f, uint64_t records)
 {
-	uint64_t head = ring_head(f->ring) + records;
+	uint64_t head = ring_head(f->sc.ring) + records;
 
-	assert_int_equal(records % INDEX_LEN, 0); /* begin[] is right at the new head */
+	assert_int_equal(
+	    records % SCENE_INDEX_LEN, 0); /* begin[] is right at the new head */
 	atomic_store((_Atomic uint64_t *)(void *)(f->header + OLDEST_AT), head);
 	atomic_store((_Atomic uint64_t *)(void *)(f->header + HEAD_AT), head);
-	ring_close(f->ring);
-	assert_int_equal(ring_open(f->ring_fd, true, &f->ring), 0);
-	f->w.done = head;
-	(void)fanout_turn(&f->w);
+	ring_close(f->sc.ring);
+	assert_int_equal(ring_open(f->sc.ring_fd, true, &f->sc.ring), 0);
+	f->sc.w.done = head;
+	(void)fanout_turn(&f->sc.w);
 }
 
 static void
 turns(struct fixture *f)
 {
-	while (fanout_turn(&f->w) == FANOUT_MORE)
-		;
-	page_wake(f->w.page);
-	ev_run(f->w.loop, EVRUN_NOWAIT);
+	scene_turns(&f->sc);
 }
 
 /* Whether the text arrives, and what must never come is not before it. */
@@ -210,13 +137,7 @@ arrives(struct fixture *f, const char *text)
 static void
 make_it_lag(struct fixture *f, uint32_t channel)
 {
-	static const char text[LONG_LEN] = "long";
-
-	for (int i = 0; i < 100 && !out_lagging(&f->w, 0); i++) {
-		publish(f, channel, text, sizeof(text));
-		turns(f);
-	}
-	assert_true(out_lagging(&f->w, 0));
+	scene_lag(&f->sc, 0, channel);
 }
 
 /* A channel that was quiet for 2^32 records: an old position is not taken for one that
@@ -231,8 +152,8 @@ test_fanout_quiet_for_all_32_bits_gets_the_next(void **state)
 	assert_true(arrives(&f, "first"));
 	for (int i = 0; i < 7; i++)
 		pass(&f, 1u << 29);
-	pass(&f, (1u << 29) - INDEX_LEN);
-	for (int i = 0; i < INDEX_LEN - 2; i++)
+	pass(&f, (1u << 29) - SCENE_INDEX_LEN);
+	for (int i = 0; i < SCENE_INDEX_LEN - 2; i++)
 		publish(&f, 1, "other", 5);
 	turns(&f);
 	publish(&f, 0, "second", 6);
@@ -253,9 +174,9 @@ test_gather_adopted_ahead_gets_nothing_twice(void **state)
 	memset(text, '.', sizeof(text));
 	make(&f, "");
 	publish(&f, 0, "had already", 11);
-	slot_set_pos(worker_slot(&f.w, 0), 2, 0); /* behind it; w.done is not */
+	slot_set_pos(worker_slot(&f.sc.w, 0), 2, 0); /* behind it; w.done is not */
 	adopt(&f);
-	assert_int_equal(f.w.done, 1);
+	assert_int_equal(f.sc.w.done, 1);
 	for (int i = 0; i < 6; i++) { /* the other channel's frames lie between */
 		publish(&f, 0, text, sizeof(text));
 		publish(&f, 1, "other", 5);
@@ -272,7 +193,7 @@ static void
 say(struct fixture *f, const void *bytes, size_t len)
 {
 	assert_int_equal(send(f->peer, bytes, len, 0), (ssize_t)len);
-	reader_readable(&f->w, 0);
+	reader_readable(&f->sc.w, 0);
 }
 
 /* Whoever drips a message holds a parser, of which there are not many: also where no
@@ -285,19 +206,19 @@ test_reader_dripped_message_is_closed_without_pings(void **state)
 	struct slot *s;
 
 	begin(&f, "[limits]\nping_interval = 24h\n");
-	s = worker_slot(&f.w, 0);
-	assert_int_equal(readers_new(&f.w, &f.w.readers), 0);
+	s = worker_slot(&f.sc.w, 0);
+	assert_int_equal(readers_new(&f.sc.w, &f.sc.w.readers), 0);
 	say(&f, begun, sizeof(begun));
-	f.w.tick += READER_STUCK_TICKS;
+	f.sc.w.tick += READER_STUCK_TICKS;
 	say(&f, "e", 1);
-	readers_tick(&f.w);
+	readers_tick(&f.sc.w);
 	assert_int_equal(slot_state(s), SLOT_OPEN);
-	assert_int_equal(readers_busy(&f.w), 1);
-	f.w.tick++;
-	readers_tick(&f.w);
+	assert_int_equal(readers_busy(&f.sc.w), 1);
+	f.sc.w.tick++;
+	readers_tick(&f.sc.w);
 	assert_int_equal(slot_state(s), SLOT_CLOSING);
 	assert_int_equal(s->close_code, 1008);
-	assert_int_equal(page_get(f.w.page, PAGE_closed_timeout), 1);
+	assert_int_equal(page_get(f.sc.w.page, PAGE_closed_timeout), 1);
 	end(&f);
 }
 
@@ -314,8 +235,8 @@ test_timer_first_pings_are_spread_evenly(void **state)
 	for (int i = 0; i < PARTS * EACH; i++) {
 		uint32_t left;
 
-		timer_opened(&f.w, 0);
-		left = worker_slot(&f.w, 0)->deadline - f.w.tick;
+		timer_opened(&f.sc.w, 0);
+		left = worker_slot(&f.sc.w, 0)->deadline - f.sc.w.tick;
 		assert_in_range(left, 1, 200);
 		in_part[(left - 1) * PARTS / 200]++;
 	}
@@ -332,24 +253,24 @@ test_limits_memory_ends_before_the_arena(void **state)
 	arena_ref ref = 1, last = 0;
 
 	begin(&f, "");
-	while (limits_memory(&f.w) && ref != 0) {
-		ref = arena_alloc(f.w.arena, 4000);
+	while (limits_memory(&f.sc.w) && ref != 0) {
+		ref = arena_alloc(f.sc.w.arena, 4000);
 		last = ref != 0 ? ref : last;
 	}
 	assert_int_not_equal(ref, 0);
-	assert_int_not_equal(arena_alloc(f.w.arena, 4000), 0);
-	arena_free(f.w.arena, last);
-	assert_false(limits_memory(&f.w));
+	assert_int_not_equal(arena_alloc(f.sc.w.arena, 4000), 0);
+	arena_free(f.sc.w.arena, last);
+	assert_false(limits_memory(&f.sc.w));
 	end(&f);
 }
 
 static void
 subscribe_since(struct fixture *f, uint64_t offset)
 {
-	struct since since = {ring_epoch(f->ring), RING_EPOCH_LEN, offset};
+	struct since since = {ring_epoch(f->sc.ring), RING_EPOCH_LEN, offset};
 
-	worker_slot(&f->w, 0)->proto = PROTO_V1;
-	assert_int_equal(requests_subscribe(&f->w, 0, "c0", 2, &since, "1", 1), 0);
+	worker_slot(&f->sc.w, 0)->proto = PROTO_V1;
+	assert_int_equal(requests_subscribe(&f->sc.w, 0, "c0", 2, &since, "1", 1), 0);
 }
 
 /* What a feed lost has one offset, however many messages it was. */
@@ -360,7 +281,7 @@ test_fanout_since_before_a_gap_missed_unknown(void **state)
 
 	begin(&f, "");
 	publish(&f, 0, "seen", 4);
-	directory_set(ring_directory(f.ring), 0, "c0", 2, 2); /* 2 is the gap's */
+	directory_set(ring_directory(f.sc.ring), 0, "c0", 2, 2); /* 2 is the gap's */
 	publish(&f, 0, "new", 3);
 	turns(&f);
 	subscribe_since(&f, 1);
@@ -374,7 +295,7 @@ test_fanout_since_behind_a_gap_recovers(void **state)
 	struct fixture f;
 
 	begin(&f, "");
-	directory_set(ring_directory(f.ring), 0, "c0", 2, 2);
+	directory_set(ring_directory(f.sc.ring), 0, "c0", 2, 2);
 	publish(&f, 0, "new", 3);
 	turns(&f);
 	subscribe_since(&f, 2);
@@ -391,7 +312,7 @@ test_adopt_shut_down_connection_goes_on(void **state)
 	struct slot *s;
 
 	make(&f, "");
-	s = worker_slot(&f.w, 0);
+	s = worker_slot(&f.sc.w, 0);
 	s->nsubs = 0;
 	s->flags = SLOT_DEAF;
 	slot_set_state(s, SLOT_CLOSING);
@@ -410,9 +331,9 @@ add_block(struct fixture *f, size_t len, arena_ref *ret_ref)
 	struct arena *a;
 	void *block;
 
-	assert_int_equal(arena_new(f->w.table.arena, ARENA_LEN, &a), 0);
+	assert_int_equal(arena_new(f->sc.w.table.arena, SCENE_ARENA_LEN, &a), 0);
 	for (uint32_t i = 0; i < 2; i++)
-		assert_int_equal(arena_mark(a, f->w.table.channels[i].name), 0);
+		assert_int_equal(arena_mark(a, f->sc.w.table.channels[i].name), 0);
 	*ret_ref = arena_alloc(a, len);
 	assert_int_not_equal(*ret_ref, 0);
 	block = arena_at(a, *ret_ref);
@@ -424,16 +345,16 @@ add_block(struct fixture *f, size_t len, arena_ref *ret_ref)
 static void
 spoil_out(struct fixture *f)
 {
-	struct out *o = add_block(f, sizeof(*o) + 10, &worker_slot(&f->w, 0)->out);
+	struct out *o = add_block(f, sizeof(*o) + 10, &worker_slot(&f->sc.w, 0)->out);
 
-	o->len = ARENA_LEN;
+	o->len = SCENE_ARENA_LEN;
 }
 
 static void
 spoil_wait(struct fixture *f)
 {
 	struct wait *wait =
-	    add_block(f, sizeof(*wait) + 4, &worker_slot(&f->w, 0)->wait);
+	    add_block(f, sizeof(*wait) + 4, &worker_slot(&f->sc.w, 0)->wait);
 
 	wait->kind = WAIT_PUBLISH;
 	wait->id_len = UINT16_MAX;
@@ -442,25 +363,25 @@ spoil_wait(struct fixture *f)
 static void
 spoil_directory(struct fixture *f)
 {
-	f->w.table.channels[0].directory = 1u << 30;
+	f->sc.w.table.channels[0].directory = 1u << 30;
 }
 
 static void
 spoil_name(struct fixture *f)
 {
-	f->w.table.channels[0].name_len = UINT16_MAX;
+	f->sc.w.table.channels[0].name_len = UINT16_MAX;
 }
 
 static void
 spoil_subs(struct fixture *f)
 {
-	worker_slot(&f->w, 0)->subs_log = 200;
+	worker_slot(&f->sc.w, 0)->subs_log = 200;
 }
 
 static void
 spoil_dialect(struct fixture *f)
 {
-	worker_slot(&f->w, 0)->dialect = 200;
+	worker_slot(&f->sc.w, 0)->dialect = 200;
 }
 
 /* Whoever is broken is closed; the worker, and who is whole, goes on. */
@@ -476,8 +397,8 @@ test_adopt_broken_parts_close_their_connection_alone(void **state)
 		make(&f, "");
 		spoil[i](&f);
 		adopt(&f);
-		assert_int_equal(slot_state(worker_slot(&f.w, 0)), SLOT_FREE);
-		assert_int_equal(page_get(f.w.page, PAGE_closed_crash), 1);
+		assert_int_equal(slot_state(worker_slot(&f.sc.w, 0)), SLOT_FREE);
+		assert_int_equal(page_get(f.sc.w.page, PAGE_closed_crash), 1);
 		end(&f);
 	}
 }
@@ -490,13 +411,13 @@ test_adopt_descriptor_of_another_is_left_alone(void **state)
 	int fd;
 
 	make(&f, "");
-	fd = worker_slot(&f.w, 0)->fd;
-	worker_slot(&f.w, 0)->fd = 2;
-	f.w.first_fd = 3;
+	fd = worker_slot(&f.sc.w, 0)->fd;
+	worker_slot(&f.sc.w, 0)->fd = 2;
+	f.sc.w.first_fd = 3;
 	adopt(&f);
-	assert_int_equal(slot_state(worker_slot(&f.w, 0)), SLOT_FREE);
+	assert_int_equal(slot_state(worker_slot(&f.sc.w, 0)), SLOT_FREE);
 	assert_true(fcntl(2, F_GETFD) >= 0);
-	worker_slot(&f.w, 0)->fd = fd;
+	worker_slot(&f.sc.w, 0)->fd = fd;
 	end(&f);
 }
 
@@ -508,7 +429,7 @@ test_adopt_request_that_killed_twice_is_closed(void **state)
 	struct slot *s;
 
 	make(&f, "");
-	s = worker_slot(&f.w, 0);
+	s = worker_slot(&f.sc.w, 0);
 	s->nsubs = 0;
 	slot_set_state(s, SLOT_HANDSHAKE);
 	s->marks = SLOT_SERVING;
@@ -517,13 +438,13 @@ test_adopt_request_that_killed_twice_is_closed(void **state)
 	assert_int_equal(s->marks, SLOT_SUSPECT);
 	end(&f);
 	make(&f, "");
-	s = worker_slot(&f.w, 0);
+	s = worker_slot(&f.sc.w, 0);
 	s->nsubs = 0;
 	slot_set_state(s, SLOT_HANDSHAKE);
 	s->marks = SLOT_SERVING | SLOT_SUSPECT;
 	adopt(&f);
 	assert_int_equal(slot_state(s), SLOT_FREE);
-	assert_int_equal(page_get(f.w.page, PAGE_closed_crash), 1);
+	assert_int_equal(page_get(f.sc.w.page, PAGE_closed_crash), 1);
 	end(&f);
 }
 
@@ -542,7 +463,7 @@ test_adopt_uncounted_goes_on_unless_in_a_send(void **state)
 		char got[16];
 
 		make(&f, "");
-		s = worker_slot(&f.w, 0);
+		s = worker_slot(&f.sc.w, 0);
 		o = add_block(&f, sizeof(*o) + 5, &s->out);
 		o->len = 5;
 		o->begun = 1;
@@ -552,7 +473,7 @@ test_adopt_uncounted_goes_on_unless_in_a_send(void **state)
 		adopt(&f);
 		assert_int_equal(slot_state(s), want[i]);
 		if (want[i] == SLOT_OPEN) {
-			out_writable(&f.w, 0);
+			out_writable(&f.sc.w, 0);
 			assert_int_equal(recv(f.peer, got, sizeof(got), 0), 3);
 			assert_memory_equal(got, "cde", 3);
 		}
@@ -574,19 +495,19 @@ test_channels_refused_is_asked_for_again(void **state)
 
 	begin(&f, "");
 	turns(&f);
-	worker_slot(&f.w, 0)->proto = PROTO_V1;
-	assert_int_equal(requests_subscribe(&f.w, 0, "new", 3, NULL, "1", 1), 0);
-	desc.arg = (uint64_t)f.w.table.channels[1].gen << 32 | 1;
+	worker_slot(&f.sc.w, 0)->proto = PROTO_V1;
+	assert_int_equal(requests_subscribe(&f.sc.w, 0, "new", 3, NULL, "1", 1), 0);
+	desc.arg = (uint64_t)f.sc.w.table.channels[1].gen << 32 | 1;
 	for (size_t n = sizeof(data); n > 0; n /= sizeof(data)) /* to the last byte */
-		while (requests_publish(&f.w, 0, "c0", 2, data, n, "2", 1) == 0)
+		while (requests_publish(&f.sc.w, 0, "c0", 2, data, n, "2", 1) == 0)
 			;
-	assert_true(ring_commit(f.ring, &desc) > 0);
+	assert_true(ring_commit(f.sc.ring, &desc) > 0);
 	turns(&f);
-	upstream_reset(f.w.up);
-	assert_int_equal(requests_subscribe(&f.w, 0, "new", 3, NULL, "3", 1), 0);
+	upstream_reset(f.sc.w.up);
+	assert_int_equal(requests_subscribe(&f.sc.w, 0, "new", 3, NULL, "3", 1), 0);
 	do
-		assert_int_equal(upstream_next(f.w.up, &type, &msg, &len), 1);
-	while (type != UPLINK_WANT && (upstream_consume(f.w.up), true));
+		assert_int_equal(upstream_next(f.sc.w.up, &type, &msg, &len), 1);
+	while (type != UPLINK_WANT && (upstream_consume(f.sc.w.up), true));
 	end(&f);
 }
 
@@ -600,99 +521,10 @@ test_fanout_lagging_for_31_bits_gets_the_next(void **state)
 	make_it_lag(&f, 0);
 	for (int i = 0; i < 5; i++)
 		pass(&f, 1u << 29);
-	assert_true(out_lagging(&f.w, 0));
+	assert_true(out_lagging(&f.sc.w, 0));
 	publish(&f, 0, "after", 5);
 	assert_true(arrives(&f, "after"));
 	end(&f);
-}
-
-/* slow = latest: the newest message comes, though the ring has long moved on. */
-static void
-test_fanout_lapped_latest_gets_the_newest(void **state)
-{
-	static const char text[LONG_LEN] = "other";
-	struct fixture f;
-
-	begin(&f, "[channel *]\nslow = latest\n");
-	make_it_lag(&f, 0);
-	/* Lapped, though its channel's newest is not gone. */
-	for (int i = 0; i < 100; i++)
-		publish(&f, 1, text, sizeof(text));
-	turns(&f);
-	publish(&f, 0, "newest", 6);
-	for (int i = 0; i < 150; i++) {
-		publish(&f, 1, text, sizeof(text));
-		turns(&f);
-	}
-	assert_true(page_get(f.w.page, PAGE_lapped) > 0);
-	assert_true(arrives(&f, "newest"));
-	end(&f);
-}
-
-/* Read whole frames until one has this payload. Returns how many came before it. */
-static unsigned
-frames_until(struct fixture *f, const char *text)
-{
-	static uint8_t buf[1 << 20];
-	size_t have = 0, at = 0;
-	unsigned n = 0;
-
-	for (int i = 0; i < 2000; i++) {
-		ssize_t got = read(f->peer, buf + have, sizeof(buf) - have);
-
-		have += got > 0 ? (size_t)got : 0;
-		turns(f);
-		while (have - at >= 4) {
-			size_t head = buf[at + 1] == 126 ? 4 : 2;
-			size_t len = buf[at + 1] == 126
-					 ? (size_t)buf[at + 2] << 8 | buf[at + 3]
-					 : buf[at + 1];
-
-			assert_true(buf[at] == 0x81 || buf[at] == 0x89);
-			assert_true(len <= LONG_LEN);
-			if (have - at < head + len)
-				break;
-			if (len == strlen(text) &&
-			    memcmp(buf + at + head, text, len) == 0)
-				return n;
-			at += head + len;
-			n++;
-		}
-		if (got < 0)
-			(void)usleep(1000);
-	}
-	fail_msg("\"%s\" never came", text);
-	return 0;
-}
-
-/* slow = latest: behind a frame that has begun comes the newest, and none between; also
- * from a successor. */
-static void
-test_fanout_latest_behind_a_begun_frame_is_the_newest(void **state)
-{
-	static const char text[LONG_LEN] = "between";
-
-	for (int killed = 0; killed < 2; killed++) {
-		struct fixture f;
-		uint32_t had;
-
-		begin(&f, "[channel *]\nslow = latest\n");
-		make_it_lag(&f, 0);
-		assert_true(worker_slot(&f.w, 0)->part > 0);
-		had = worker_slot(&f.w, 0)->sent;
-		for (int i = 0; i < 30; i++)
-			publish(&f, 0, text, sizeof(text));
-		publish(&f, 0, "newest", 6);
-		turns(&f);
-		out_writable(&f.w, 0); /* it takes nothing */
-		if (killed) {
-			leave(&f);
-			adopt(&f);
-		}
-		assert_int_equal(frames_until(&f, "newest"), had + 1);
-		assert_int_equal(page_get(f.w.page, PAGE_replaced), 1);
-		end(&f);
-	}
 }
 
 /* A private frame that comes while a record is being passed on lies behind it. */
@@ -700,7 +532,7 @@ static void
 test_adopt_private_frame_behind_a_begun_record(void **state)
 {
 	static const uint8_t ping[] = {0x89, 4, 'p', 'i', 'n', 'g'};
-	static const char text[LONG_LEN] = "long";
+	static const char text[SCENE_LONG] = "long";
 	struct fixture f;
 	unsigned n = 0;
 
@@ -708,14 +540,14 @@ test_adopt_private_frame_behind_a_begun_record(void **state)
 	do {
 		turns(&f);
 		publish(&f, 0, text, sizeof(text));
-		out_records(&f.w, 0, f.w.done, f.w.done + 1);
+		out_records(&f.sc.w, 0, f.sc.w.done, f.sc.w.done + 1);
 		n++;
-	} while (!out_lagging(&f.w, 0));
-	assert_true(worker_slot(&f.w, 0)->part > 0);
-	assert_int_equal(out_private(&f.w, 0, ping, sizeof(ping)), 0);
+	} while (!out_lagging(&f.sc.w, 0));
+	assert_true(worker_slot(&f.sc.w, 0)->part > 0);
+	assert_int_equal(out_private(&f.sc.w, 0, ping, sizeof(ping)), 0);
 	leave(&f);
 	adopt(&f);
-	assert_int_equal(frames_until(&f, "ping"), n);
+	assert_int_equal(scene_read_until(&f.sc, f.peer, "ping", NULL), n);
 	end(&f);
 }
 
@@ -725,12 +557,10 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_fanout_quiet_for_all_32_bits_gets_the_next),
 	    cmocka_unit_test(test_fanout_lagging_for_31_bits_gets_the_next),
-	    cmocka_unit_test(test_fanout_lapped_latest_gets_the_newest),
 	    cmocka_unit_test(test_gather_adopted_ahead_gets_nothing_twice),
 	    cmocka_unit_test(test_reader_dripped_message_is_closed_without_pings),
 	    cmocka_unit_test(test_timer_first_pings_are_spread_evenly),
 	    cmocka_unit_test(test_limits_memory_ends_before_the_arena),
-	    cmocka_unit_test(test_fanout_latest_behind_a_begun_frame_is_the_newest),
 	    cmocka_unit_test(test_adopt_private_frame_behind_a_begun_record),
 	    cmocka_unit_test(test_channels_refused_is_asked_for_again),
 	    cmocka_unit_test(test_adopt_shut_down_connection_goes_on),

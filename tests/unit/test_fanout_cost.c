@@ -10,14 +10,10 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "proto/dialect.h"
 #include "tests/unit/scene.h"
 
-#define INDEX_LEN 4096
-#define ARENA_LEN (1u << 20)
 #define RECEIVERS_MAX 20000
-#define PAYLOAD "128 bytes less the head"
-#define PAYLOAD_LEN 124
+#define PAYLOAD_LEN 124 /* 128 bytes less the head */
 
 /* ---- what is counted ---- */
 
@@ -89,9 +85,7 @@ count_anew(void)
 /* ---- a worker with one channel's receivers, and a channel beside it ---- */
 
 struct fixture {
-	struct worker w;
-	struct ring *ring; /* the writer's */
-	int ring_fd, page_fd, table_fd, up_fd;
+	struct scene sc;
 	unsigned n;
 	int *peers;
 };
@@ -117,99 +111,40 @@ raise_limit(void)
 static void
 begin(struct fixture *f, unsigned n)
 {
-	static const struct ring_config cfg = {
-	    .frames_size = RING_FRAMES_MIN, .index_len = INDEX_LEN, .channels_max = 64};
-	struct worker *w = &f->w;
-	struct faults faults = {0};
-	struct arena *a;
-
 	raise_limit();
 	*f = (struct fixture){.n = n};
-	*w = (struct worker){.nworkers = 1, .doorbell = -1, .done = 1, .tick = 1000};
-	assert_int_equal(settings_parse("", 0, &w->settings, &faults), 0);
-	assert_int_equal(ring_create(&cfg, &f->ring, &f->ring_fd), 0);
-	assert_int_equal(page_create(0, &w->page, &f->page_fd), 0);
-	assert_int_equal(upstream_create(65536, &w->up, &f->up_fd), 0);
-	assert_int_equal(table_create(n, 8, ARENA_LEN, &w->table, &f->table_fd), 0);
-	assert_int_equal(ring_open(f->ring_fd, false, &w->ring), 0);
-	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &a), 0);
+	scene_make(&f->sc, "", n);
 	f->peers = calloc(n, sizeof(*f->peers));
 	assert_non_null(f->peers);
-	for (uint32_t i = 0; i < 2; i++)
-		scene_channel(&w->table, f->ring, a, i);
-	for (uint32_t i = 0; i < n; i++) {
-		struct slot *s = worker_slot(w, i);
-
-		scene_connect(&s->fd, &f->peers[i]);
-		s->proto = PROTO_RAW;
-		s->dialect = DIALECT_RAW;
-		s->nsubs = 1;
-		s->sub0 = (struct sub){.channel = 0, .from = 1};
-		slot_set_pos(s, 1, 0);
-		slot_set_state(s, SLOT_OPEN);
-	}
-	atomic_store(&w->table.header->channels_used, 2);
-	atomic_store(&w->table.header->slots_used, n);
-	arena_free_all(a);
-	assert_int_equal(arena_new(w->table.arena, ARENA_LEN, &w->arena), 0);
-	assert_true(scene_parts(w));
+	for (uint32_t i = 0; i < n; i++)
+		scene_client(&f->sc, &f->peers[i]);
+	scene_adopt(&f->sc);
 }
 
 static void
 end(struct fixture *f)
 {
-	struct worker *w = &f->w;
-
-	for (uint32_t i = 0; i < f->n; i++) {
+	for (uint32_t i = 0; i < f->n; i++)
 		(void)close(f->peers[i]);
-		(void)close(worker_slot(w, i)->fd);
-	}
 	free(f->peers);
-	clients_free(w, w->clients);
-	timers_free(w->timers);
-	limits_free(w->limits);
-	fanout_free(w->fanout);
-	channels_free(w, w->channels);
-	side_free(w->side);
-	ev_loop_destroy(w->loop);
-	arena_free_all(w->arena);
-	ring_close(w->ring);
-	ring_close(f->ring);
-	page_close(w->page);
-	upstream_close(w->up);
-	table_close(&w->table);
-	settings_free(w->settings);
-	(void)close(f->ring_fd);
-	(void)close(f->page_fd);
-	(void)close(f->up_fd);
-	(void)close(f->table_fd);
+	scene_end(&f->sc);
 }
 
 /* Returns the record's number. */
 static uint64_t
 publish(struct fixture *f, uint32_t channel)
 {
-	static const char payload[PAYLOAD_LEN] = PAYLOAD;
-	struct message m = {
-	    .data = payload, .data_len = sizeof(payload), .kind = DATA_BINARY};
-	struct ring_desc desc = {.type = RING_MESSAGE,
-	    .channel = channel,
-	    .offset = directory_offset(ring_directory(f->ring), channel) + 1,
-	    .data_kind = DATA_BINARY};
-	void *room =
-	    ring_room(f->ring, DIALECT_RAW, dialect_frame_max(DIALECT_RAW, &m));
+	static const char payload[PAYLOAD_LEN];
 
-	assert_non_null(room);
-	ring_put(f->ring, DIALECT_RAW, dialect_frame(DIALECT_RAW, &m, room));
-	return ring_commit(f->ring, &desc);
+	return scene_publish(&f->sc, channel, NULL, payload, sizeof(payload));
 }
 
 static void
 pass_all(struct fixture *f)
 {
-	while (fanout_turn(&f->w) == FANOUT_MORE)
+	while (fanout_turn(&f->sc.w) == FANOUT_MORE)
 		;
-	page_wake(f->w.page);
+	page_wake(f->sc.w.page);
 }
 
 /* Each client reads what came. Returns how many bytes all of them got. */
@@ -233,7 +168,7 @@ frame_at(const struct fixture *f, uint64_t number, size_t *ret_len)
 {
 	const void *frame;
 
-	*ret_len = ring_frames(f->w.ring, DIALECT_RAW, number, number + 1, &frame);
+	*ret_len = ring_frames(f->sc.w.ring, DIALECT_RAW, number, number + 1, &frame);
 	return frame;
 }
 
@@ -268,6 +203,24 @@ test_fanout_delivery_is_one_send_from_the_ring(void **state)
 	end(&f);
 }
 
+/* All that was published since goes to each of a few in one send, from where the frame
+ * of `number` lies: `frames` of them, side by side. */
+static void
+assert_sent_in_place(struct fixture *f, uint64_t number, unsigned frames)
+{
+	size_t len;
+	const void *frame = frame_at(f, number, &len);
+
+	count_anew();
+	pass_all(f);
+	assert_int_equal(counts.allocations + counts.vectors, 0);
+	assert_int_equal(counts.sends, f->n);
+	assert_true(counts.same);
+	assert_ptr_equal(counts.buf, frame);
+	assert_int_equal(counts.len, frames * len);
+	assert_int_equal(read_all(f), f->n * frames * len);
+}
+
 /* A channel of few, and messages for others between: one message leaves from the ring.
  */
 static void
@@ -275,21 +228,12 @@ test_gather_single_message_is_sent_from_the_ring(void **state)
 {
 	struct fixture f;
 	uint64_t number;
-	size_t len;
-	const void *frame;
 
 	begin(&f, 8);
 	(void)publish(&f, 1);
 	number = publish(&f, 0);
 	(void)publish(&f, 1);
-	frame = frame_at(&f, number, &len);
-	count_anew();
-	pass_all(&f);
-	assert_int_equal(counts.allocations + counts.vectors, 0);
-	assert_int_equal(counts.sends, f.n);
-	assert_true(counts.same);
-	assert_ptr_equal(counts.buf, frame);
-	assert_int_equal(read_all(&f), f.n * len);
+	assert_sent_in_place(&f, number, 1);
 	end(&f);
 }
 
@@ -299,22 +243,12 @@ test_gather_run_is_sent_from_the_ring(void **state)
 {
 	struct fixture f;
 	uint64_t number;
-	size_t len;
-	const void *frame;
 
 	begin(&f, 8);
 	number = publish(&f, 0);
 	(void)publish(&f, 0);
 	(void)publish(&f, 0);
-	frame = frame_at(&f, number, &len);
-	count_anew();
-	pass_all(&f);
-	assert_int_equal(counts.allocations + counts.vectors, 0);
-	assert_int_equal(counts.sends, f.n);
-	assert_true(counts.same);
-	assert_ptr_equal(counts.buf, frame);
-	assert_int_equal(counts.len, 3 * len);
-	assert_int_equal(read_all(&f), f.n * 3 * len);
+	assert_sent_in_place(&f, number, 3);
 	end(&f);
 }
 
