@@ -12,6 +12,7 @@ import json
 import random
 import selectors
 import socket
+import subprocess
 import threading
 import time
 
@@ -122,7 +123,7 @@ class Sender(threading.Thread):
                 if pipe is None:
                     pipe = self.redis.connect()
                 pipe.publish([("wscast:" + c, str(self.n)) for c in self.channels])
-            except (OSError, AssertionError):
+            except (OSError, AssertionError, subprocess.SubprocessError):
                 # Whether it was taken nobody knows: the number is not used again.
                 if pipe:
                     pipe.close()

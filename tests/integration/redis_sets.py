@@ -86,11 +86,17 @@ class SentinelSet:
         return next(r for r in self.servers if ports.count(r.port) >= 2)
 
     def connect(self):
-        """To the master, as a client that asked the sentinels."""
+        """To the master, as a client that asked the sentinels, and then himself."""
         try:
-            return self.master().connect()
+            pipe = self.master().connect()
         except StopIteration:
             raise ConnectionError("no master") from None
+        try:
+            pipe.command("SET", "who", "a replica refuses this")
+        except AssertionError:
+            pipe.close()
+            raise
+        return pipe
 
     def other(self, server):
         return self.servers[1 - self.servers.index(server)]
@@ -118,7 +124,8 @@ class ShardPipe:
         for name, data in messages:
             try:
                 self.pipe(name).command("SPUBLISH", name, data)
-            except (OSError, AssertionError) as e:
+            except (OSError, AssertionError, subprocess.SubprocessError) as e:
+                self.owners.pop(name, None)
                 failed = e
         if failed:
             raise failed

@@ -4,6 +4,7 @@ moves under traffic."""
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -40,7 +41,8 @@ class Adder(threading.Thread):
                                  "data", self.n)
                     pipe.command("WAIT", "1", "100")
                     self.n += 1
-                except (OSError, AttributeError, AssertionError) as e:
+                except (OSError, AttributeError, AssertionError,
+                        subprocess.SubprocessError) as e:
                     self.n += "equal or smaller" in str(e)
                     if pipe:
                         pipe.close()
@@ -376,7 +378,7 @@ class Far(Case):
             and "cluster_slots_assigned:16384" in n.cli("CLUSTER", "INFO")
             for n in (near, far)))
         d = self.daemon(dict(OPEN, feed={
-            "source": "pubsub", "sharded": "yes", "probe_interval": "500ms",
+            "source": "pubsub", "sharded": "yes", "probe_interval": "1s",
             "redis": "redis-cluster://%s:%d" % (net.here, near.port)}))
 
         def at(node):
@@ -389,7 +391,7 @@ class Far(Case):
             net.cut()
             begun = time.monotonic()
             wait_until("it is told", lambda: not d.status()["ready"])
-            self.assertLess(time.monotonic() - begun, 2 * 0.5 + 3)
+            self.assertLess(time.monotonic() - begun, 2 * 1 + 3)
             near.cli("SPUBLISH", "wscast:" + at(near), "1")
             msg = await v1.event()
             self.assertEqual((msg["channel"], msg.get("data")), (at(near), 1))

@@ -181,8 +181,9 @@ class Deaf(Case):
         d = self.daemon({"feed": dict(feed, source="pubsub", probe_interval="300ms")},
                         redis=redis, workers=1)
         wait_until("the feed", lambda: d.status()["ready"])
+        mark = d.mark()
         redis.deaf = True
-        d.wait_line("a message of our own did not come back")
+        d.wait_line("a message of our own did not come back", mark)
         self.assertIs(d.status()["ready"], False)
         redis.deaf = False
         wait_until("the feed", lambda: d.status()["ready"])
