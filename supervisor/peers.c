@@ -34,7 +34,7 @@ struct pending {
 struct peers {
 	const struct peers_events *events;
 	void *owner;
-	const char *prefix; /* the settings' */
+	char *prefix; /* of our own: a reload replaces the settings */
 	size_t prefix_len;
 	char node[PEERS_NODE_LEN + 1];
 	struct redis_target *target;
@@ -277,9 +277,13 @@ peers_new(struct ev_loop *loop, const struct settings *settings,
 		return -ENOMEM;
 	p->events = events;
 	p->owner = owner;
-	p->prefix = settings->prefix;
-	p->prefix_len = strlen(p->prefix);
 	p->pending.item = sizeof(struct pending);
+	p->prefix = strdup(settings->prefix);
+	if (p->prefix == NULL) {
+		peers_free(p);
+		return -ENOMEM;
+	}
+	p->prefix_len = strlen(p->prefix);
 	(void)snprintf(p->node, sizeof(p->node), "%08x%08x", randombytes_random(),
 	    randombytes_random());
 	r = redis_target_new(loop, settings, &p->target);
@@ -302,5 +306,6 @@ peers_free(struct peers *p)
 	redis_link_free(p->cmd);
 	redis_target_free(p->target);
 	fifo_clear(&p->pending);
+	free(p->prefix);
 	free(p);
 }
