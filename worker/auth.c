@@ -97,8 +97,9 @@ auth_reload(struct worker *w)
 
 /* ---- where a token stands ---- */
 
-struct slice
-auth_protocol(const struct http_request *q)
+/* The n-th subprotocol that carries a token; absent: there are not so many. */
+static struct slice
+bearer_protocol(const struct http_request *q, unsigned n)
 {
 	const size_t len = strlen(PROTOCOL);
 	struct http_list list;
@@ -106,29 +107,37 @@ auth_protocol(const struct http_request *q)
 
 	http_list_begin(&list, q, "Sec-WebSocket-Protocol");
 	while (http_list_next(&list, &item))
-		if (item.len > len && memcmp(item.p, PROTOCOL, len) == 0)
+		if (item.len > len && memcmp(item.p, PROTOCOL, len) == 0 && n-- == 0)
 			return item;
 	return (struct slice){NULL, 0};
 }
 
-/* The value of ?token=, decoded into buf (HTTP_LINE_MAX bytes); an empty one is none:
- * pages write it so when nobody has logged in. */
-static struct slice
-query_token(const struct http_request *q, char *buf)
+struct slice
+auth_protocol(const struct http_request *q)
+{
+	return bearer_protocol(q, 0);
+}
+
+/* The values of ?token=, the last decoded into buf (HTTP_LINE_MAX bytes); an empty one
+ * is none: pages write it so when nobody has logged in. Returns how many there are. */
+static unsigned
+query_tokens(const struct http_request *q, char *buf, struct slice *ret_token)
 {
 	struct http_query query;
 	struct slice name, value;
 	ptrdiff_t len;
+	unsigned n = 0;
 
 	http_query_begin(&query, q);
 	while (http_query_next(&query, &name, &value)) {
-		if (!http_name_is(name, "token"))
+		if (value.len == 0 || !http_name_is(name, "token"))
 			continue;
 		len = http_decode(value, true, buf, HTTP_LINE_MAX);
-		if (len > 0)
-			return (struct slice){buf, (size_t)len};
+		/* What cannot be decoded is a token, too, and a wrong one. */
+		*ret_token = (struct slice){buf, len > 0 ? (size_t)len : 0};
+		n++;
 	}
-	return (struct slice){NULL, 0};
+	return n;
 }
 
 /* Other schemes of Authorization are for others: a proxy may have asked for them. */
@@ -147,22 +156,23 @@ header_token(const struct http_request *q)
 	return value;
 }
 
-/* Returns how many places have one. buf: HTTP_LINE_MAX bytes. */
+/* Returns how many there are. buf: HTTP_LINE_MAX bytes. */
 static unsigned
 find_token(const struct http_request *q, char *buf, struct slice *ret_token)
 {
-	struct slice found[3] = {
-	    header_token(q), query_token(q, buf), auth_protocol(q)};
-	unsigned n = 0;
+	struct slice header = header_token(q);
+	struct slice protocol = {NULL, 0};
+	unsigned n = query_tokens(q, buf, ret_token);
 
-	if (found[2].p != NULL)
-		found[2] = (struct slice){
-		    found[2].p + strlen(PROTOCOL), found[2].len - strlen(PROTOCOL)};
-	for (int i = 0; i < 3; i++)
-		if (found[i].p != NULL) {
-			*ret_token = found[i];
-			n++;
-		}
+	if (header.p != NULL) {
+		*ret_token = header;
+		n++;
+	}
+	for (unsigned i = 0; (protocol = bearer_protocol(q, i)).p != NULL; i++) {
+		*ret_token = (struct slice){
+		    protocol.p + strlen(PROTOCOL), protocol.len - strlen(PROTOCOL)};
+		n++;
+	}
 	return n;
 }
 

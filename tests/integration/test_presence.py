@@ -293,7 +293,7 @@ class OneHost(Presence):
 class Many(Presence):
     def test_presence_ten_thousand_are_listed(self):
         """They are another host's, told as it would."""
-        redis, (d,) = self.hosts(1)
+        redis, (d,) = self.hosts(1, presence={"expiry": "1h"})
         node = "00000000000000aa"
         key = "wscast:{!}presence:" + node
         conn = redis.connect()
@@ -486,6 +486,7 @@ class TwoHosts(Presence):
             self.crash(d)
             # What a host leaves that died before it gave its hash an end does not stay.
             redis.cli("PERSIST", key)
+            redis.cli("PERSIST", "wscast:{!}hosts")
             e = self.daemon({"feed": {"source": "pubsub"}, **self.settings()}, redis=redis)
             wait_until("it is seen", lambda: len(listed(e)) == 20)
             wait_until("the hash expires", lambda: redis.cli("EXISTS", key).strip() == "0")
