@@ -10,7 +10,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "integration")]
 from confine import allowed_calls, values
-from harness import ROOT, SANITIZED, Case
+from harness import ROOT, SANITIZED, Case, wait_until
 from wsclient import V1, run
 
 UNIT = os.path.join(ROOT, "packaging", "systemd", "wscast.service.in")
@@ -27,7 +27,11 @@ class Unit(Case):
     @unittest.skipIf(SANITIZED, "a sanitizer needs more than wscastd")
     def test_unit_filter_lets_all_work(self):
         self.assertTrue(values(UNIT, "SystemCallFilter"))
-        d = self.daemon(wrap=["/usr/bin/python3", os.path.join(HERE, "confine.py"), UNIT])
+        redis = self.redis()
+        feed = {"source": "stream", "redis": "redis://localhost:%d/0" % redis.port}
+        d = self.daemon({"feed": feed},
+                        wrap=["/usr/bin/python3", os.path.join(HERE, "confine.py"), UNIT])
+        wait_until("the feed is up", lambda: d.status()["feed"]["connected"])
         free = self.daemon(workers=1)
         for w in d.workers():
             self.assertTrue(w["sandbox"], "no filter of its own behind the unit's")
