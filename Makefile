@@ -89,7 +89,7 @@ man_pages := $(wildcard man/*.[1-8])
 scripts := .ci/run packaging/install-deps packaging/version packaging/make-dist \
 	packaging/make-deb packaging/make-rpm packaging/debian/wscast.postinst \
 	packaging/debian/wscast.postrm packaging/systemd/wscast.after-upgrade.in \
-	packaging/demo/run tests/check-includes \
+	packaging/demo/run tests/check-includes tests/systemd/can-run \
 	tests/bench/peers/run tests/bench/peers/install tests/bench/peers/start
 
 .PHONY: all
@@ -214,6 +214,16 @@ check-packages: ## build the deb and the rpm packages, and check them
 check-packages-now:
 	$(Q)WSCAST_TEST_TIMEOUT=3600 tests/run --bin $(bin) $(addprefix --only ,$(TESTS)) \
 		tests/packaging/test_packages.py
+
+# The packages are built inside the machines: nothing else of build/ is used.
+.PHONY: check-systemd check-systemd-now
+check-systemd: ## the packages under systemd, in machines of Debian 12 and 13; needs root
+	$(Q)packaging/install-deps test machines
+	$(SUBMAKE) check-systemd-now
+check-systemd-now:
+	$(Q)tests/systemd/can-run
+	$(Q)WSCAST_TEST_TIMEOUT=3600 tests/run $(addprefix --only ,$(TESTS)) \
+		$(wildcard tests/systemd/test_*.py)
 
 .PHONY: soak soak-now
 soak: ## run the long demonstrations of tests/soak, some minutes each; TESTS=words
