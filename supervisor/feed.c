@@ -5,9 +5,10 @@
 #include "supervisor/supervisor.h"
 
 int
-feed_message(struct feed *f, uint32_t channel, const void *data, size_t len)
+feed_message(
+    struct feed *f, uint32_t channel, struct slice key, const void *data, size_t len)
 {
-	int r = publisher_message(f->env.publisher, channel, data, len);
+	int r = publisher_keyed(f->env.publisher, channel, key, data, len);
 
 	if (r != -EMSGSIZE)
 		return r;

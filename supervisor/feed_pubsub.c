@@ -341,7 +341,8 @@ on_message(struct pubsub *p, const redisReply *name, const redisReply *data)
 	    registry_find(reg, name->str + p->prefix_len, name->len - p->prefix_len);
 	if (channel == UINT32_MAX || !registry_live(reg, channel))
 		return true; /* it was dropped a moment ago */
-	if (feed_message(&p->feed, channel, data->str, data->len) == -ENOBUFS)
+	if (feed_message(&p->feed, channel, (struct slice){NULL, 0}, data->str,
+		data->len) == -ENOBUFS)
 		return false;
 	p->probe.messages++;
 	return true;

@@ -465,7 +465,8 @@ on_message(struct shard *shard, uint32_t channel, const redisReply *data)
 	if (channel == UINT32_MAX || data->str == NULL ||
 	    !registry_live(s->feed.env.registry, channel))
 		return true; /* it was dropped a moment ago */
-	if (feed_message(&s->feed, channel, data->str, data->len) == -ENOBUFS)
+	if (feed_message(&s->feed, channel, (struct slice){NULL, 0}, data->str,
+		data->len) == -ENOBUFS)
 		return false;
 	shard->probe.messages++;
 	return true;

@@ -305,13 +305,16 @@ static bool
 entry_publish(struct stream_feed *s, const struct entry *e)
 {
 	uint32_t channel = channel_of(s, e->channel);
+	struct slice key = {NULL, 0};
 	int r;
 
 	if (channel == UINT32_MAX) {
 		s->passed_over++;
 		return true;
 	}
-	r = feed_message(&s->feed, channel, e->data->str, e->data->len);
+	if (e->key != NULL)
+		key = (struct slice){e->key->str, e->key->len};
+	r = feed_message(&s->feed, channel, key, e->data->str, e->data->len);
 	if (r == 0 && e->id != NULL)
 		idempotency_add(
 		    s->ids, e->channel->str, e->channel->len, e->id->str, e->id->len);

@@ -155,6 +155,13 @@ previous(const struct publisher *p, const struct directory *dir, uint32_t channe
 int
 publisher_message(struct publisher *p, uint32_t channel, const void *data, size_t len)
 {
+	return publisher_keyed(p, channel, (struct slice){NULL, 0}, data, len);
+}
+
+int
+publisher_keyed(struct publisher *p, uint32_t channel, struct slice key,
+    const void *data, size_t len)
+{
 	struct directory *dir = ring_directory(p->ring);
 	const struct directory_entry *e = &dir->entry[channel];
 	struct message m = {
@@ -186,6 +193,8 @@ publisher_message(struct publisher *p, uint32_t channel, const void *data, size_
 	desc.time_ns = realtime_ns();
 	desc.data_kind = (uint8_t)m.kind;
 	desc.prev = previous(p, dir, channel);
+	if (key.len > 0)
+		ring_key(p->ring, channel, key.p, key.len);
 	number = ring_commit(p->ring, &desc);
 	if (number == 0) {
 		ring_abort(p->ring);

@@ -19,6 +19,7 @@
 #include "proto/deflate.h"
 #include "proto/dialect.h"
 #include "proto/settings.h"
+#include "proto/slice.h"
 #include "shm/page.h"
 #include "shm/ring.h"
 
@@ -75,6 +76,11 @@ int publisher_set_compression(struct publisher *p, const struct settings *settin
  */
 int publisher_message(struct publisher *p, uint32_t channel, const void *data,
     size_t len) __attribute__((warn_unused_result));
+
+/* The same, of a key of the channel (len 0: none): a newer message of it stands for
+ * this one where slow = latest. key: any bytes, not kept. */
+int publisher_keyed(struct publisher *p, uint32_t channel, struct slice key,
+    const void *data, size_t len) __attribute__((warn_unused_result));
 
 /*
  * Publish a record without frames, now or as soon as there is room.

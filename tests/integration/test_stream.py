@@ -5,12 +5,14 @@ import base64
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Case, resp, wait_until
+from fleet import take_frame, upgrade
+from harness import DEADLINE, Case, resp, wait_until
 from wsclient import V1, raw, run, soon
 
 STREAM = {"feed": {"source": "stream", "probe_interval": "1s"},
@@ -298,6 +300,82 @@ class Outages(StreamCase):
         self.add(redis, "a", "2")
         d.wait_line("%s/stream is written again" % state)
         self.assertEqual(sum("cannot write" in line for line in d.lines), 1)
+        d.stop()
+
+
+class Stalled:
+    """A raw client that reads nothing until it is asked what came."""
+
+    def __init__(self, daemon, channel):
+        host, port = daemon.address.rsplit(":", 1)
+        self.sock = socket.socket()
+        self.sock.settimeout(DEADLINE)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.sock.connect((host, int(port)))
+        self.sock.sendall(upgrade("/ws/" + channel, False, int(port)))
+        self.buf = b""
+        while b"\r\n\r\n" not in self.buf:
+            self.buf += self.sock.recv(1)
+
+    def messages_until(self, last):
+        buf, at, got = self.buf.split(b"\r\n\r\n", 1)[1], 0, []
+        while not got or got[-1] != last:
+            whole = take_frame(buf, at)
+            if whole is None:
+                more = self.sock.recv(1 << 16)
+                assert more, "the server closed"
+                buf, at = buf[at:] + more, 0
+            else:
+                first, payload, at = whole
+                if first in (0x81, 0x82):
+                    got.append(payload)
+        self.sock.close()
+        return got
+
+
+class Keys(StreamCase):
+    KEYS, ROUNDS = 10, 20
+
+    def test_stream_keys_who_lags_gets_the_newest_of_each(self):
+        redis = self.redis()
+        d = self.daemon({"feed": {"source": "stream"}, "limits": {"send_buffer": "4k"},
+                         "channel *": {"slow": "latest"}}, redis=redis, workers=1)
+        self.up(d)
+
+        async def rounds(v1, name):
+            """All keys again and again, until the worker has read what lies behind."""
+            pipe = redis.connect()
+            for n in range(self.ROUNDS):
+                for k in range(self.KEYS):
+                    pipe.sock.sendall(resp(
+                        "XADD", "wscast:stream", "*", "channel", "c", "key", "k%d" % k,
+                        "data", '"%s %d %d"' % (name, k, n)))
+            self.add(redis, "end", '"%s"' % name)
+            self.assertEqual((await v1.event())["data"], name)
+            pipe.close()
+
+        async def go():
+            v1 = await V1.open(d, "end")
+            stalled = Stalled(d, "c")
+            wait_until("it is there", lambda: d.counter("subscriptions") == 2)
+            while d.counter("lagging") == 0:
+                self.add(redis, "c", '"%s"' % ("x" * 20000))
+                self.add(redis, "end", "0")
+                await v1.event()
+            await rounds(v1, "first")
+            killed = d.workers()[0]["pid"]
+            os.kill(killed, signal.SIGKILL)
+            await rounds(v1, "second")
+            last = b'"second %d %d"' % (self.KEYS - 1, self.ROUNDS - 1)
+            got = [m for m in stalled.messages_until(last) if b"x" not in m]
+            self.assertEqual(got, [b'"second %d %d"' % (k, self.ROUNDS - 1)
+                                   for k in range(self.KEYS)])
+            self.assertNotEqual(d.workers()[0]["pid"], killed)
+            self.assertGreaterEqual(d.counter("replaced"),
+                                    self.KEYS * (2 * self.ROUNDS - 1))
+            await v1.close()
+
+        run(go())
         d.stop()
 
 

@@ -380,6 +380,27 @@ test_publisher_deflates_no_longer_when_set_so(void **state)
 	assert_int_equal(frame_len(f, DIALECT_RAW_DEFLATE, 1), 0);
 }
 
+/* A refused message leaves no key behind for the next. */
+static void
+test_publisher_keyed_newer_stands_for_it(void **state)
+{
+	static const struct slice key = {"a", 1};
+	struct fixture *f = *state;
+	uint64_t first = ring_head(f->p.ring);
+
+	assert_int_equal(publisher_keyed(&f->p, 2, key, "1", 1), 0);
+	assert_int_equal(publisher_message(&f->p, 2, "2", 1), 0);
+	assert_int_equal(
+	    publisher_keyed(&f->p, 2, key, "", ring_frame_max(f->p.ring) + 1),
+	    -EMSGSIZE);
+	assert_int_equal(publisher_message(&f->p, 2, "3", 1), 0);
+	assert_false(
+	    ring_superseded(ring_at(f->p.ring, first), first, ring_head(f->p.ring)));
+	assert_int_equal(publisher_keyed(&f->p, 2, key, "4", 1), 0);
+	assert_true(
+	    ring_superseded(ring_at(f->p.ring, first), first, ring_head(f->p.ring)));
+}
+
 int
 main(void)
 {
@@ -401,6 +422,7 @@ main(void)
 	    T(test_publisher_deflates_from_threshold_on),
 	    T(test_publisher_leaves_plain_what_saves_too_little),
 	    T(test_publisher_deflates_no_longer_when_set_so),
+	    T(test_publisher_keyed_newer_stands_for_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
