@@ -59,9 +59,12 @@ class Presence(Case):
             left = [pid for pid, comm in descendants(os.getpid()).items()
                     if comm.startswith("wscast-") and pid not in running]
             for pid in left:
-                if alive(pid):
-                    os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                try:
+                    if alive(pid):
+                        os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                except (ProcessLookupError, ChildProcessError):
+                    pass  # its parent is not gone yet
             return not left
 
         wait_until("nothing of it is left", nothing_is_left)
