@@ -133,8 +133,9 @@ class Completions:
         options = re.findall(r"^  (--[a-z-]+=?)", BENCH, re.M)
         self.assertGreater(len(presets), 4)
         self.assertGreater(len(options), 30)
-        self.check("wsbench ", [*presets, "help", "compare"], program="wsbench")
-        self.check("wsbench idle --", options, program="wsbench")
+        self.check("wsbench ", ["run", "limit", "compare", "help"], program="wsbench")
+        self.check("wsbench run ", presets, program="wsbench")
+        self.check("wsbench run idle --", options, program="wsbench")
 
 
 class Bash(Completions, Case):
@@ -157,7 +158,7 @@ class Zsh(Completions, Case):
 
     def test_a_shell_that_is_typed_at_completes(self):
         for typed, whole in (("wsctl und", "undrain"), ("wsctl clients --us", "--user"),
-                             ("wsbench --rand", "--random-channels")):
+                             ("wsbench run --rand", "--random-channels")):
             self.assertEqual(self.run_shell(["zsh", "-f", "-c", ZPTY, "zsh", typed, whole],
                                             "/nowhere/control.sock"), ["completed"])
 
