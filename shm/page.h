@@ -18,7 +18,7 @@
 #include "shm/ring.h"
 #include "shm/rulerows.h"
 
-#define PAGE_VERSION 9
+#define PAGE_VERSION 10
 
 /* X(name, help): counters that only rise, and gauges, each a 64-bit word. The
  * names are those of metrics and of `wsctl --json`. */
@@ -83,6 +83,8 @@
 	X(subscriptions, "subscriptions held now")                                     \
 	X(channels, "channels with a subscriber here")                                 \
 	X(lagging, "connections with something still to send")                         \
+	X(tls_connections, "connections through TLS, handshakes included")             \
+	X(ktls_connections, "those whose keys the kernel has: they outlive a worker")  \
 	X(arena_bytes, "bytes of the connection table's arena in use")
 
 enum page_counter {

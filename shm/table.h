@@ -18,7 +18,8 @@
  * before the record `at`. `pos` is the one word that says how far that is: the next
  * record to be looked at, and how many bytes of the stream lay before it (or before
  * the private frame that comes next). It is stored once, after the send. What the
- * kernel took since is tcpi_bytes_acked + SIOCOUTQ - tx, exactly: adopt.c.
+ * kernel took since is tcpi_bytes_acked + SIOCOUTQ - tx, exactly: adopt.c. Where the
+ * kernel does TLS, it is told by the records it made: slot_set_record().
  */
 #ifndef WSCAST_SHM_TABLE_H
 #define WSCAST_SHM_TABLE_H
@@ -30,7 +31,7 @@
 
 #include "shm/arena.h"
 
-#define TABLE_VERSION 6
+#define TABLE_VERSION 7
 #define SLOT_NONE UINT32_MAX
 
 enum slot_state {
@@ -68,6 +69,8 @@ enum slot_mark {
 	SLOT_SENDING = 1 << 5,   /* ... while it is sent to, until that is noted */
 	SLOT_REPLAY = 1 << 6, /* it resumed: all is sent until it lags no more, whatever
 			       * its channels' policies */
+	SLOT_KTLS = 1 << 7, /* SLOT_TLS, and all of it is the kernel's: a successor can
+			     * go on */
 };
 
 /* One subscription. Records below `from` (mod 2^32) are not meant for it. */
@@ -113,14 +116,20 @@ struct slot {
 	uint8_t addr[16];    /* of the peer; IPv4 in the first four bytes */
 	uint16_t listener;   /* which of the settings' listeners took it */
 	uint16_t close_code; /* told to the client, or 0 */
-	uint32_t tx_accept;  /* tx when it was accepted: nothing was sent yet */
 	/* limits.message_rate, limits.byte_rate: when the bucket is empty again, in
 	 * 1/64 ms of the wheel's time, mod 2^32. */
 	uint32_t message_at;
 	arena_ref rates; /* struct rate[], as many as fit, or 0 */
 	uint32_t bytes_at;
-	uint16_t rcvlowat; /* SO_RCVLOWAT, while a request comes in pieces; 0: unset */
-	uint8_t spare[2];
+	union {
+		struct {                    /* until it is open */
+			uint32_t tx_accept; /* tx when accepted: nothing was sent yet */
+			uint16_t rcvlowat;  /* SO_RCVLOWAT, while a request comes in
+					     * pieces; 0: unset */
+			uint8_t spare[2];
+		};
+		_Atomic uint64_t record; /* SLOT_KTLS: slot_set_record() */
+	};
 };
 _Static_assert(sizeof(struct slot) == 128, "two cache lines");
 
@@ -279,6 +288,26 @@ slot_cursor(const struct slot *s, uint64_t near)
 	uint32_t low = (uint32_t)atomic_load_explicit(&s->pos, memory_order_relaxed);
 
 	return near + (uint64_t)(int64_t)(int32_t)(low - (uint32_t)near);
+}
+
+/*
+ * The TLS record that is sent next: before it went `tx` bytes of the stream, those of a
+ * part included, and the kernel had made `records`. In one store, before the send:
+ * whether the kernel has made one more tells whether these `len` bytes went.
+ */
+static inline void
+slot_set_record(struct slot *s, uint32_t tx, uint16_t records, size_t len)
+{
+	atomic_store_explicit(&s->record,
+	    (uint64_t)tx << 32 | (uint64_t)((uint32_t)records << 16) | (uint16_t)len,
+	    memory_order_relaxed);
+}
+
+/* A connection that nobody can go on with but the process that serves it. */
+static inline bool
+slot_is_bound(const struct slot *s)
+{
+	return (s->flags & SLOT_TLS) && !(s->marks & SLOT_KTLS);
 }
 
 /* How many subscriptions the array in `subs` has room for; 0: there is none. */

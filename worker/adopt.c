@@ -16,6 +16,8 @@
 #include "worker/out.h"
 #include "worker/rates.h"
 #include "worker/side.h"
+#include "worker/tls.h"
+#include "worker/tls_kernel.h"
 
 #define SUBS_LOG_MAX 16 /* what nsubs can count */
 #define BLOCKS_MAX                                                                     \
@@ -45,6 +47,8 @@ bytes_taken(const struct slot *s, uint32_t *ret_taken)
 	uint64_t acked;
 	int queued, fd = s->fd;
 
+	if (s->marks & SLOT_KTLS)
+		return tls_kernel_taken(s, ret_taken);
 	/* Nobody counted, so it is what we noted; unless that was yet to come. */
 	if (s->marks & SLOT_UNCOUNTED) {
 		*ret_taken = slot_tx(s) + s->part;
@@ -313,6 +317,7 @@ lose_tls(struct worker *w, uint32_t slot)
 	if (slot_state(worker_slot(w, slot)) != SLOT_CLOSING)
 		page_add(w->page, PAGE_tls_lost, 1);
 	worker_slot(w, slot)->flags &= (uint8_t) ~(SLOT_TLS | SLOT_LAGGING);
+	worker_slot(w, slot)->marks &= (uint8_t)~SLOT_KTLS;
 	if (client_resume(w, slot) == 0)
 		client_close(w, slot, CLIENT_END_SERVER);
 }
@@ -322,7 +327,7 @@ adopt_slot(struct worker *w, uint32_t slot, bool whole)
 {
 	int r = whole ? channels_adopt_slot(w, slot) : -EINVAL;
 
-	if (worker_slot(w, slot)->flags & SLOT_TLS) {
+	if ((worker_slot(w, slot)->flags & SLOT_TLS) && !tls_adopt(w, slot)) {
 		lose_tls(w, slot);
 		return;
 	}

@@ -21,6 +21,7 @@
 #include "worker/requests.h"
 #include "worker/timers.h"
 #include "worker/tls.h"
+#include "worker/tls_opening.h"
 
 #define CLOSE_TICKS 50  /* for the peer's Close frame, or what it still acknowledges */
 #define LINGER_TICKS 20 /* for a client to read the answer to a request */
@@ -136,9 +137,9 @@ client_readable(struct worker *w, uint32_t slot)
 {
 	const struct slot *s = worker_slot(w, slot);
 
-	/* Through TLS nobody is served by a successor: those say goodbye. */
+	/* Who is bound to this process is left to no successor: those say goodbye. */
 	if ((w->clients->finishing && client_reader(w, slot) == NULL &&
-		!(s->flags & SLOT_TLS)) ||
+		!slot_is_bound(s)) ||
 	    (s->proto == PROTO_ECHO && (s->flags & SLOT_LAGGING)))
 		client_want_read(w, slot, false);
 	else if (slot_state(s) == SLOT_HANDSHAKE || (s->flags & SLOT_REQUEST))
@@ -150,6 +151,8 @@ client_readable(struct worker *w, uint32_t slot)
 	if ((s->flags & SLOT_TLS) && slot_state(s) != SLOT_FREE &&
 	    slot_state(s) != SLOT_HANDSHAKE && tls_has_more(w, slot))
 		reader_readable(w, slot);
+	if (slot_is_bound(s) && slot_state(s) == SLOT_OPEN)
+		tls_settle(w, slot);
 }
 
 static void
@@ -350,9 +353,8 @@ client_flushed(struct worker *w, uint32_t slot)
 	/* Nothing that it may say counts any more. Let it read to the end all the same:
 	 * to close with bytes unread would reset the connection. */
 	s->flags |= SLOT_DEAF;
-	if (s->flags & SLOT_TLS)
-		tls_shutdown(w, slot);
-	(void)shutdown(s->fd, SHUT_WR);
+	if (!(s->flags & SLOT_TLS) || tls_shutdown(w, slot))
+		(void)shutdown(s->fd, SHUT_WR);
 	timer_set(w, slot, TIMER_CLOSE, LINGER_TICKS);
 }
 
@@ -375,7 +377,7 @@ client_close(struct worker *w, uint32_t slot, enum client_end why)
 	ev_io_stop(w->loop, &c->io[slot]);
 	timer_clear(w, slot);
 	if (s->flags & SLOT_TLS)
-		tls_shutdown(w, slot);
+		(void)tls_shutdown(w, slot);
 	/* Before the slot is free: a successor takes a connected socket without a slot
 	 * for a new connection. */
 	(void)shutdown(s->fd, SHUT_RDWR);
@@ -431,6 +433,8 @@ static void
 gauges_begin(struct worker *w)
 {
 	page_set(w->page, PAGE_connections, 0);
+	page_set(w->page, PAGE_tls_connections, 0);
+	page_set(w->page, PAGE_ktls_connections, 0);
 	for (unsigned i = 0; i < RING_DIALECTS; i++)
 		atomic_store_explicit(&w->page->demand[i], 0, memory_order_relaxed);
 }

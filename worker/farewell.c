@@ -68,7 +68,7 @@ is_meant(const struct worker *w, const struct slot *s)
 	case FAREWELL_NONE:
 		return false;
 	case FAREWELL_RESTART: /* its keys are in our memory alone */
-		return (s->flags & SLOT_TLS) &&
+		return slot_is_bound(s) &&
 		       (slot_state(s) == SLOT_OPEN || slot_state(s) == SLOT_HANDSHAKE);
 	case FAREWELL_DRAIN:
 		return slot_state(s) == SLOT_OPEN;

@@ -27,7 +27,7 @@
 #include "worker/reader.h"
 #include "worker/requests.h"
 #include "worker/session.h"
-#include "worker/tls.h"
+#include "worker/tls_opening.h"
 
 #define DRAIN_RETRY_S 5
 #define RATE_RETRY_S 1

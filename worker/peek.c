@@ -11,7 +11,7 @@
 #include "worker/client.h"
 #include "worker/peek.h"
 #include "worker/reader.h"
-#include "worker/tls.h"
+#include "worker/tls_opening.h"
 
 #define EDGES 64 /* taken in one go */
 

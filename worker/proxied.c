@@ -13,7 +13,7 @@
 #include "worker/peek.h"
 #include "worker/proxied.h"
 #include "worker/reader.h"
-#include "worker/tls.h"
+#include "worker/tls_opening.h"
 
 bool
 proxied_trusts(const struct worker *w, const struct client_peer *peer)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <linux/tls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <seccomp.h>
@@ -78,6 +79,12 @@ static const struct option options_set[] = {
 static const struct option options_get[] = {
     {IPPROTO_TCP, TCP_INFO}, /* what came before the first byte of ours */
 };
+/* Keys for the kernel's TLS. What it counts is asked for before the sandbox. */
+static const struct option options_ktls[] = {
+    {IPPROTO_TCP, TCP_ULP},
+    {SOL_TLS, TLS_TX},
+    {SOL_TLS, TLS_RX},
+};
 
 /* The kernel takes an int from the low half, whatever the other holds. */
 static struct scmp_arg_cmp
@@ -146,6 +153,16 @@ allow_descriptors(scmp_filter_ctx ctx, int first_fd)
 	return r;
 }
 
+/* recvmsg(2) tells the type of a record. */
+static int
+allow_ktls(scmp_filter_ctx ctx)
+{
+	int r =
+	    allow_options(ctx, SCMP_SYS(setsockopt), options_ktls, COUNT(options_ktls));
+
+	return r < 0 ? r : allow(ctx, SCMP_SYS(recvmsg), 0, NULL);
+}
+
 /* raise(): of us, the keeper's child, and nobody else. */
 static int
 allow_raise(scmp_filter_ctx ctx)
@@ -156,7 +173,7 @@ allow_raise(scmp_filter_ctx ctx)
 }
 
 static int
-add_rules(scmp_filter_ctx ctx, int first_fd)
+add_rules(scmp_filter_ctx ctx, int first_fd, bool ktls)
 {
 	int r = 0;
 
@@ -168,6 +185,8 @@ add_rules(scmp_filter_ctx ctx, int first_fd)
 	if (r == 0)
 		r = allow_options(
 		    ctx, SCMP_SYS(getsockopt), options_get, COUNT(options_get));
+	if (r == 0 && ktls)
+		r = allow_ktls(ctx);
 	if (r == 0)
 		r = allow_memory(ctx);
 	if (r == 0)
@@ -206,7 +225,7 @@ is_available(void)
 }
 
 int
-sandbox_enter(int first_fd)
+sandbox_enter(int first_fd, bool ktls)
 {
 	scmp_filter_ctx ctx;
 	int r;
@@ -218,7 +237,7 @@ sandbox_enter(int first_fd)
 		return -ENOMEM;
 	r = set_attributes(ctx);
 	if (r == 0)
-		r = add_rules(ctx, first_fd);
+		r = add_rules(ctx, first_fd, ktls);
 	if (r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		r = -errno;
 	if (r == 0)

@@ -14,15 +14,18 @@
 #ifndef WSCAST_WORKER_SANDBOX_H
 #define WSCAST_WORKER_SANDBOX_H
 
+#include <stdbool.h>
+
 /*
  * Enter it, for good. Also makes the process undumpable: no core file of it, and no
  * debugger of the same user.
  *
  * first_fd  descriptors below it are the launch's, and stay open.
+ * ktls      the kernel's TLS is asked for, too.
  *
  * Returns 0; -EOPNOTSUPP when this kernel filters no system calls, or when the program
  * carries a sanitizer, whose reports need more: nothing was changed then; or -errno.
  */
-int sandbox_enter(int first_fd) __attribute__((warn_unused_result));
+int sandbox_enter(int first_fd, bool ktls) __attribute__((warn_unused_result));
 
 #endif

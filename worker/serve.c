@@ -403,7 +403,7 @@ enter_sandbox(struct serve *s)
 	int r = -EOPNOTSUPP;
 
 	if (s->w.settings->sandbox)
-		r = sandbox_enter(s->w.first_fd);
+		r = sandbox_enter(s->w.first_fd, tls_has_kernel(&s->w));
 	page_set_sandboxed(s->w.page, r == 0);
 	if (r == 0 || !s->w.settings->sandbox)
 		return 0;

@@ -9,8 +9,10 @@
  *          gathered from several pieces, are one for all. What waits for a slow client
  *          lies in the ring as ever, but for what its socket did not take of the one
  *          record that was encrypted last.
- * Life     an SSL object dies with its process. A successor closes what it finds with
- *          SLOT_TLS; at a planned restart its clients are told before (serve.c).
+ * Life     an SSL object dies with its process, and with it the connection: a
+ *          successor closes what it finds so (slot_is_bound()), and at a planned
+ *          restart the clients are told before (serve.c). Where the kernel has TLS,
+ *          it goes on after the handshake, without one: tls_kernel.h.
  *
  * Source   RFC 8446, RFC 5246, RFC 7301; the library is OpenSSL
  */
@@ -37,35 +39,11 @@ void tls_free(struct tls *t);
  * which is logged, what was goes on. */
 void tls_reload(struct worker *w);
 
+/* Whether connections may get their TLS from the kernel. */
+bool tls_has_kernel(const struct worker *w);
+
 /* Once in each turn of the loop: so many handshakes may cost time in it. */
 void tls_turn(struct worker *w);
-
-/* ---- handshakes ---- */
-
-/* Whether a connection in SLOT_HANDSHAKE is to begin with TLS, and has not. */
-bool tls_is_due(const struct worker *w, const struct slot *s);
-
-/* What the first bytes of such a connection are; TLS_HELLO_MORE: *ret_need of them will
- * tell. */
-enum tls_hello { TLS_HELLO_MORE, TLS_HELLO_WHOLE, TLS_HELLO_HTTP, TLS_HELLO_BROKEN };
-enum tls_hello tls_hello(const uint8_t *buf, size_t len, size_t *ret_need);
-
-/* Begin with TLS as soon as the ClientHello is there. Returns whether it has begun: if
- * not, that is still to come, or the connection was refused or closed. */
-bool tls_take(struct worker *w, uint32_t slot);
-
-/*
- * Go on with the handshake as far as the socket has bytes, and show what the client has
- * sent in it. It stays until tls_consume().
- *
- * Returns how many bytes there are, at most len; 0 at their end; -EAGAIN, or what ended
- * the connection.
- */
-ssize_t tls_peek(struct worker *w, uint32_t slot, uint8_t *buf, size_t len);
-void tls_consume(struct worker *w, uint32_t slot, size_t len);
-
-/* Whether the handshake is not done: events of its socket are for tls_peek(). */
-bool tls_is_opening(const struct worker *w, uint32_t slot);
 
 /* ---- data ---- */
 
@@ -91,13 +69,23 @@ bool tls_is_holding(const struct worker *w, uint32_t slot);
 int tls_flush(struct worker *w, uint32_t slot) __attribute__((warn_unused_result));
 
 /* Nothing more will be sent: say so (close_notify, RFC 8446 §6.1), once, and unless a
- * part of a record is held, behind which nobody could read it. */
-void tls_shutdown(struct worker *w, uint32_t slot);
+ * part of a record is held, behind which nobody could read it. Returns whether a FIN
+ * may follow: one would overtake records that wait between the kernel's TLS and TCP. */
+bool tls_shutdown(struct worker *w, uint32_t slot);
 
 /* The connection goes. */
 void tls_drop(struct worker *w, uint32_t slot);
 
-/* How many connections have SLOT_TLS. */
+/* ---- a successor ---- */
+
+/* The connection is open: if nothing of it is in our memory, a successor can go on with
+ * it from now on. */
+void tls_settle(struct worker *w, uint32_t slot);
+
+/* Go on with a predecessor's. Returns false when that cannot be. */
+bool tls_adopt(struct worker *w, uint32_t slot);
+
+/* How many connections end with this process: slot_is_bound(). */
 uint32_t tls_connections(const struct worker *w);
 
 #endif

@@ -3,6 +3,7 @@
 Source  RFC 8446 §5.1, RFC 5246 §7.4.1.2
 """
 
+import errno
 import os
 import shutil
 import socket
@@ -34,6 +35,16 @@ def join_files(path, *parts):
             with open(part, "rb") as f:
                 out.write(f.read())
     return path
+
+
+def kernel_has_tls():
+    """Whether TLS connections outlive the process that serves them."""
+    with socket.socket() as sock:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, 31, b"tls")  # TCP_ULP
+        except OSError as e:
+            return e.errno == errno.ENOTCONN  # it is there, and wants a connection
+    return True
 
 
 def context(pem=None, version=None):

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -97,7 +98,7 @@ env_close(void **state)
 /* Returns the wait status of a child that enters, does `what` and exits with what that
  * returned. Skips the test where there is no sandbox. */
 static int
-inside(int (*what)(void))
+inside(bool ktls, int (*what)(void))
 {
 	struct rlimit no_core = {0, 0};
 	pid_t pid = fork();
@@ -106,7 +107,7 @@ inside(int (*what)(void))
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		(void)setrlimit(RLIMIT_CORE, &no_core);
-		r = sandbox_enter(FIRST_FD);
+		r = sandbox_enter(FIRST_FD, ktls);
 		if (r == -EOPNOTSUPP)
 			_exit(UNAVAILABLE);
 		_exit(r < 0 ? 99 : what());
@@ -118,9 +119,9 @@ inside(int (*what)(void))
 }
 
 static void
-assert_allowed(int (*what)(void))
+assert_allowed_of(bool ktls, int (*what)(void))
 {
-	int status = inside(what);
+	int status = inside(ktls, what);
 
 	if (WIFSIGNALED(status))
 		fail_msg("killed by signal %d", WTERMSIG(status));
@@ -128,9 +129,15 @@ assert_allowed(int (*what)(void))
 }
 
 static void
+assert_allowed(int (*what)(void))
+{
+	assert_allowed_of(false, what);
+}
+
+static void
 assert_killed(int (*what)(void))
 {
-	int status = inside(what);
+	int status = inside(false, what);
 
 	if (!WIFSIGNALED(status))
 		fail_msg("not killed: exit status %d", WEXITSTATUS(status));
@@ -345,6 +352,31 @@ do_odd_socket_option(void)
 }
 
 static int
+do_keys_for_the_kernel(void)
+{
+	/* Whether this kernel knows of it does not matter. */
+	(void)setsockopt(env.client, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls"));
+	(void)setsockopt(env.client, SOL_TLS, TLS_TX, "", 0);
+	(void)setsockopt(env.client, SOL_TLS, TLS_RX, "", 0);
+	return 0;
+}
+
+static int
+do_recvmsg(void)
+{
+	struct msghdr msg = {.msg_iovlen = 0};
+
+	return recvmsg(env.client, &msg, MSG_DONTWAIT) > 0;
+}
+
+static void
+test_sandbox_allows_the_kernel_s_tls(void **state)
+{
+	assert_allowed_of(true, do_keys_for_the_kernel);
+	assert_allowed_of(true, do_recvmsg);
+}
+
+static int
 do_userns(void)
 {
 	return unshare(CLONE_NEWUSER) < 0;
@@ -378,6 +410,8 @@ KILLED(who_maps_a_file, do_map_file)
 KILLED(who_sets_flags_that_others_share, do_setfl)
 KILLED(who_closes_a_descriptor_of_the_launch, do_close_launch_fd)
 KILLED(who_sets_an_odd_socket_option, do_odd_socket_option)
+KILLED(who_gives_keys_without_ktls, do_keys_for_the_kernel)
+KILLED(who_receives_more_than_bytes, do_recvmsg)
 KILLED(who_unshares, do_userns)
 KILLED(who_makes_an_io_uring, do_io_uring_setup)
 
@@ -398,7 +432,7 @@ do_other_abi(void)
 static void
 test_sandbox_kills_who_uses_another_abi(void **state)
 {
-	int status = inside(do_other_abi);
+	int status = inside(false, do_other_abi);
 
 	/* SIGSEGV: a kernel that has no such entry. */
 	assert_true(WIFSIGNALED(status));
@@ -441,7 +475,7 @@ test_sandbox_is_seen_from_outside(void **state)
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		c = sandbox_enter(FIRST_FD) == 0;
+		c = sandbox_enter(FIRST_FD, false) == 0;
 		if (write(env.pipe[1], &c, 1) == 1)
 			(void)recv(env.client, &c, 1, 0); /* until we are killed */
 		_exit(0);
@@ -481,6 +515,9 @@ main(void)
 	    cmocka_unit_test(test_sandbox_kills_who_sets_flags_that_others_share),
 	    cmocka_unit_test(test_sandbox_kills_who_closes_a_descriptor_of_the_launch),
 	    cmocka_unit_test(test_sandbox_kills_who_sets_an_odd_socket_option),
+	    cmocka_unit_test(test_sandbox_allows_the_kernel_s_tls),
+	    cmocka_unit_test(test_sandbox_kills_who_gives_keys_without_ktls),
+	    cmocka_unit_test(test_sandbox_kills_who_receives_more_than_bytes),
 	    cmocka_unit_test(test_sandbox_kills_who_unshares),
 	    cmocka_unit_test(test_sandbox_kills_who_makes_an_io_uring),
 	    cmocka_unit_test(test_sandbox_kills_who_uses_another_abi),

@@ -15,6 +15,7 @@
 #include "tests/unit/pem.h"
 #include "worker/tls.h"
 #include "worker/tls_context.h"
+#include "worker/tls_opening.h"
 
 static struct pem first, second;
 
