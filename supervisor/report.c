@@ -172,15 +172,18 @@ report_status(const struct supervisor *s)
 	uint64_t head = ring_head(s->ring);
 
 	(void)gethostname(node, sizeof(node) - 1);
-	return json_pack("{s:s, s:i, s:o, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o,"
-			 " s:{s:o, s:o, s:o, s:o}, s:o, s:{s:b, s:o, s:o, s:o},"
-			 " s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
+	return json_pack(
+	    "{s:s, s:i, s:o, s:s, s:s, s:b, s:b, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o,"
+	    " s:{s:o, s:o, s:o, s:o}, s:o, s:{s:b, s:o, s:o, s:o},"
+	    " s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
 	    "version", WSCAST_VERSION, "pid", (int)getpid(), "uptime_s",
 	    integer((supervisor_now_ms() - s->started_ms) / 1000), "node",
 	    utf8_valid(node, strlen(node)) ? node : "?", "epoch", ring_epoch(s->ring),
 	    "ready", (int)supervisor_ready(s), "draining", (int)ring_draining(s->ring),
 	    "drain", report_drain(s), "connections", integer(sum(s, PAGE_connections)),
-	    "subscriptions", integer(sum(s, PAGE_subscriptions)), "channels",
+	    "tls", "connections", integer(sum(s, PAGE_tls_connections)), "kernel",
+	    integer(sum(s, PAGE_ktls_connections)), "subscriptions",
+	    integer(sum(s, PAGE_subscriptions)), "channels",
 	    integer(registry_count(s->registry)), "feed", feed_object(s), "ring",
 	    "size", integer(ring_frames_size(s->ring)), "head", integer(head), "retain",
 	    integer(ring_retain(s->ring, head)), "blocked",
@@ -335,12 +338,12 @@ client_object(const struct supervisor *s, const struct found *f, bool names)
 	char id[20];
 
 	(void)snprintf(id, sizeof(id), "%016" PRIx64, f->slot.client);
-	return json_pack("{s:s, s:i, s:o, s:o*, s:b, s:s, s:b, s:s, s:o, s:o, s:o, s:o,"
-			 " s:o, s:o}",
+	return json_pack("{s:s, s:i, s:o, s:o*, s:b, s:b, s:s, s:b, s:s, s:o, s:o, s:o,"
+			 " s:o, s:o, s:o}",
 	    "client", id, "worker", (int)f->worker, "address", address_text(&f->slot),
-	    "user", user_json(f), "tls", (int)((f->slot.flags & SLOT_TLS) != 0),
-	    "protocol", proto_name(&f->slot), "deflate",
-	    (int)dialect_is_deflated(f->slot.dialect), "state",
+	    "user", user_json(f), "tls", (int)((f->slot.flags & SLOT_TLS) != 0), "ktls",
+	    (int)((f->slot.marks & SLOT_KTLS) != 0), "protocol", proto_name(&f->slot),
+	    "deflate", (int)dialect_is_deflated(f->slot.dialect), "state",
 	    slot_state_name(f->slot.state), "opened", integer(f->slot.opened_s),
 	    "channels", names ? channel_list(f) : json_integer(f->slot.nsubs), "sent",
 	    integer(f->slot.sent), "received", integer(f->slot.received), "lag",

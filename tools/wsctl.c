@@ -67,7 +67,8 @@ static const struct command {
 	"  -c, --channel CHANNEL  only those subscribed to this channel\n"
 	"  -u, --user USER        only those of this user (claim sub)\n"
 	"  -n, --limit N          not more than N (default 100; 0: all)\n"
-	"LAG is how many messages a client has still to be sent.\n"},
+	"LAG is how many messages a client has still to be sent.\n"
+	"KTLS: the kernel has the keys of its TLS, and it outlives its worker.\n"},
     {"client", command_client, 1, 1, 0, "ID", "one connection, with its channels",
 	"ID as `wsctl clients` shows it.\n"},
     {"channels", command_channels, 0, 1, OPTION_LIMIT, "[GLOB] [-n N]",

@@ -47,6 +47,8 @@ static const struct field client_fields[] = {
     {{"ADDRESS", false, true, 0}, "address", KIND_TEXT},
     {{"USER", false, true, 1}, "user", KIND_TEXT},
     {{"PROTOCOL", false, false, 3}, "protocol", KIND_TEXT},
+    {{"TLS", false, false, 8}, "tls", KIND_BOOL},
+    {{"KTLS", false, false, 9}, "ktls", KIND_BOOL},
     {{"STATE", false, false, 4}, "state", KIND_STATE},
     {{"OPEN", true, false, 2}, "opened", KIND_SINCE},
     {{"CHANNELS", true, false, 5}, "channels", KIND_COUNT},

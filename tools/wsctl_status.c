@@ -88,6 +88,15 @@ put_drain(const struct ctl *ctl, const json_t *drain)
 	return ok;
 }
 
+/* Nothing when nobody comes through TLS. */
+static bool
+put_tls(const struct ctl *ctl, const json_t *tls)
+{
+	return number_at(tls, "connections") == 0 ||
+	       PUT_PARTS(ctl, "tls", tls, {"connections ", "connections", KIND_COUNT},
+		   {", by the kernel ", "kernel", KIND_COUNT});
+}
+
 static bool
 put_summary(const struct ctl *ctl, const json_t *ok)
 {
@@ -98,6 +107,7 @@ put_summary(const struct ctl *ctl, const json_t *ok)
 	       PUT_PARTS(ctl, "connections", ok, {"", "connections", KIND_COUNT},
 		   {", subscriptions ", "subscriptions", KIND_COUNT},
 		   {", channels ", "channels", KIND_COUNT}) &&
+	       put_tls(ctl, json_object_get(ok, "tls")) &&
 	       PUT_PARTS(ctl, "messages", ok, {"", "messages_in", KIND_COUNT},
 		   {" in, ", "messages_out", KIND_COUNT},
 		   {" out, ", "bytes_out", KIND_SIZE}) &&
