@@ -225,6 +225,20 @@ check-systemd-now:
 	$(Q)WSCAST_TEST_TIMEOUT=3600 tests/run $(addprefix --only ,$(TESTS)) \
 		$(wildcard tests/systemd/test_*.py)
 
+# Where this machine's kernel has no TLS: in a virtual machine, emulated and slow.
+ktls_modules := tls gcm ccm chacha_generic poly1305_generic chacha20poly1305 aesni_intel
+ktls_programs := $(bin)/tests/test_ktls $(bin)/tests/test_tls_keys
+.PHONY: check-ktls check-ktls-now
+check-ktls: ## run the tests of TLS by the kernel in a virtual machine, 15 minutes (Debian)
+	$(Q)packaging/install-deps build test vm
+	$(SUBMAKE) -j$(JOBS) all $(ktls_programs)
+	$(SUBMAKE) check-ktls-now
+check-ktls-now:
+	$(Q)WSCAST_SLOW=4 WSCAST_TEST_TIMEOUT=1800 tests/vm/run \
+		$(addprefix --module ,$(ktls_modules)) tests/run --bin $(bin) \
+		$(addprefix --only ,$(TESTS)) $(ktls_programs) \
+		tests/integration/test_tls.py tests/integration/test_ktls.py
+
 .PHONY: soak soak-now
 soak: ## run the long demonstrations of tests/soak, some minutes each; TESTS=words
 	$(Q)packaging/install-deps build test clients

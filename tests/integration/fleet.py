@@ -21,6 +21,7 @@ import random
 import re
 import select
 import socket
+import ssl
 import struct
 import time
 import zlib
@@ -233,6 +234,8 @@ class Client:
         self.sock.settimeout(DEADLINE)
         self.sock.connect(("127.0.0.1", fleet.port))
         self.port = self.sock.getsockname()[1]
+        if fleet.tls:
+            self.sock = fleet.tls.wrap_socket(self.sock, server_hostname="localhost")
         self.sock.sendall(upgrade(path, v1 is not None, fleet.port))
         self.sock.setblocking(False)
 
@@ -257,13 +260,16 @@ class Client:
         size = self.slow.randrange(1, 16384) if self.slow else 262144
         try:
             data = self.sock.recv(size)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError as e:
             return self.on_end(errno.errorcode.get(e.errno, str(e)))
         if not data:
             return self.on_end("EOF")
         self.on_bytes(data)
+        # What TLS has decrypted, no event tells of.
+        if self.fleet.tls and not self.closed and self.sock.pending():
+            self.readable()
 
     def on_end(self, how):
         self.fail("its connection was closed (%s) at %s" % (
@@ -456,8 +462,10 @@ class Fleet:
 
     PACE = 0.008  # seconds at least per turn: reading in gulps keeps Python cheap
 
-    def __init__(self, daemon, storm):
-        self.daemon, self.storm, self.port = daemon, storm, daemon.port
+    def __init__(self, daemon, storm, tls=None):
+        """tls: a client's ssl.SSLContext: through the TLS listener."""
+        self.daemon, self.storm, self.tls = daemon, storm, tls
+        self.port = daemon.tls_port if tls else daemon.port
         self.epoll = select.epoll()
         self.clients = {}
         self.paused = []

@@ -102,6 +102,7 @@ class StormCase(Case):
     """A daemon on Redis, 1,000 messages a second on ten channels, and a fleet."""
 
     RATE = 300 if SANITIZED else 1000
+    tls = None  # a client's ssl.SSLContext: all go through the TLS listener
 
     def storm(self, clients, workers=2, settings=None, talkers=0, rate=None):
         """Everything up and every subscription live. Of the clients, a tenth has all
@@ -119,7 +120,7 @@ class StormCase(Case):
         storm = Storm(lambda batch: self.pipe.publish(
             [("wscast:" + c, p) for c, p in batch], wait=False),
             CHANNELS, rate or self.RATE, varied_sizes, self.seed)
-        self.fleet = Fleet(self.d, storm)
+        self.fleet = Fleet(self.d, storm, self.tls)
         self.addCleanup(self.fleet.close)
         # The first one learns the offsets, before anything flows.
         self.fleet.v1("v1-all-0")
