@@ -57,7 +57,7 @@ PLACES = (
 LASTING = (
     (r"^wscastd (?!.*-[tV])", r"worker \d+ serves", signal.SIGTERM),
     (r"^wsctl (.* )?tail\b", r"\S", signal.SIGINT),
-    (r"^wsctl top\b", r"\S", signal.SIGINT),
+    (r"^wsctl top\b(?!.*--once)", r"\S", signal.SIGINT),
 )
 
 
@@ -66,6 +66,11 @@ def here(text, names):
     for pattern, place in PLACES:
         text = re.sub(pattern, place.format_map(names), text)
     return text
+
+
+def read(path):
+    with open(path) as f:
+        return f.read()
 
 
 def package_is_there(kind):
@@ -103,7 +108,10 @@ class Pages(Case):
 
     def files(self, folder):
         """What the examples take to lie in the working directory, or in /etc/wscast."""
-        put = lambda name, text: open(os.path.join(folder, name), "w").write(text)
+        def put(name, text):
+            with open(os.path.join(folder, name), "w") as f:
+                f.write(text)
+
         put("headlines.txt", "one\ntwo\n")
         private = ("control_socket = %s/other.sock\nstate_directory = %s\n"
                    "admin_listen =\n" % (folder, folder))
@@ -151,8 +159,7 @@ class Pages(Case):
             self.addCleanup(proc.wait, DEADLINE)
 
             def shown():
-                with open(out.name) as f:
-                    text = f.read()
+                text = read(out.name)
                 self.assertIsNone(proc.poll(), "%s: %s ended: %s" % (snippet, command, text))
                 self.d.publish("news", "something")
                 return re.search(sign, text)
@@ -252,8 +259,9 @@ class Pages(Case):
         self.addCleanup(proc.kill)
 
         def printed():
-            self.assertIsNone(proc.poll(), "%s ended: %s" % (s, open(out.name).read()))
-            return open(out.name).read().split()
+            text = read(out.name)
+            self.assertIsNone(proc.poll(), "%s ended: %s" % (s, text))
+            return text.split()
 
         return printed
 
