@@ -53,6 +53,9 @@ enum data_kind {
 	DATA_BINARY = 2, /* anything else (v1: "base64":"…" in place of "data") */
 };
 
+/* Bytes of a key that a message may be published with; Redis may bring longer ones. */
+#define MESSAGE_KEY_MAX 200
+
 struct message {
 	const char *channel; /* channel_len bytes of UTF-8, no control characters */
 	size_t channel_len;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "proto/base64.h"
+#include "proto/dialect.h"
 #include "proto/json.h"
 #include "proto/publish_body.h"
 #include "proto/settings.h"
@@ -62,6 +63,23 @@ take_channel(struct publish_item *item, struct slice value, char *why)
 	return 0;
 }
 
+/* In its place: what an escape stands for is shorter. */
+static int
+take_key(struct publish_item *item, struct slice value, char *why)
+{
+	ptrdiff_t n = -1;
+
+	item->key = (struct slice){NULL, 0};
+	if (value.p == NULL)
+		return 0;
+	if (*value.p == '"')
+		n = json_get_string(value, (char *)value.p, value.len);
+	if (n < 1 || n > MESSAGE_KEY_MAX)
+		return bad(why, "\"key\" must be a string of 1 to 200 bytes");
+	item->key = (struct slice){value.p, (size_t)n};
+	return 0;
+}
+
 /* In their place: base64 is longer than what it stands for, and JSON does not grow. */
 static int
 take_payload(
@@ -86,7 +104,8 @@ take_payload(
 static int
 take_item(struct publish_item *item, struct slice text, char *why)
 {
-	struct slice name, value, channel = {NULL, 0}, data = channel, base64 = channel;
+	struct slice name, value, channel = {NULL, 0}, data = channel, base64 = channel,
+				  key = channel;
 	struct json_members m;
 	int r;
 
@@ -97,16 +116,20 @@ take_item(struct publish_item *item, struct slice text, char *why)
 		struct slice *to = name_is(name, "channel")  ? &channel
 				   : name_is(name, "data")   ? &data
 				   : name_is(name, "base64") ? &base64
+				   : name_is(name, "key")    ? &key
 							     : NULL;
 
 		if (to == NULL)
-			return bad(why, "a message has \"channel\" and \"data\" or "
-					"\"base64\", and nothing else");
+			return bad(why,
+			    "a message has \"channel\", \"data\" or "
+			    "\"base64\", perhaps \"key\", and nothing else");
 		if (to->p != NULL)
 			return bad(why, "a member of a message is there twice");
 		*to = value;
 	}
 	r = take_channel(item, channel, why);
+	if (r == 0)
+		r = take_key(item, key, why);
 	return r < 0 ? r : take_payload(item, data, base64, why);
 }
 

@@ -3,6 +3,7 @@
  *
  *   {"channel":"news","data":ANY JSON}
  *   [{"channel":"news","base64":"…"}, …]      bytes that are no JSON
+ *   {"channel":"news","key":"…","data":…}     of a key
  *
  * Source   INTERFACES: admin listener. Data is published as it stands there, without
  *          the white space between tokens, as wscast.v1's publish does.
@@ -27,6 +28,7 @@ struct publish_body {
 struct publish_item {
 	char channel[PUBLISH_CHANNEL_MAX + 1];
 	size_t channel_len;
+	struct slice key; /* absent: none */
 	char *data;
 	size_t len;
 };

@@ -2,27 +2,28 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "proto/dialect.h"
 #include "proto/json.h"
 #include "proto/settings.h"
 #include "proto/uplink.h"
 #include "proto/utf8.h"
 
-/* [head][channel_len bytes][data: the rest]. Both ends are on one host, and of one
- * build or of one that an upgrade replaces: native byte order. */
+/* [head][channel_len bytes][key_len bytes][data: the rest]. Both ends are on one host,
+ * and of one build or of one that an upgrade replaces: native byte order. */
 struct head {
 	uint64_t token;
 	uint32_t slot;
 	uint32_t cookie;
 	uint32_t directory;
 	uint16_t channel_len;
-	uint16_t zero;
+	uint16_t key_len;
 };
 _Static_assert(sizeof(struct head) == 24, "no padding");
 
 size_t
 uplink_len(const struct uplink *u)
 {
-	return sizeof(struct head) + u->channel_len + u->data_len;
+	return sizeof(struct head) + u->channel_len + u->key_len + u->data_len;
 }
 
 void
@@ -34,6 +35,7 @@ uplink_put(const struct uplink *u, void *out)
 	    .cookie = u->cookie,
 	    .directory = u->directory,
 	    .channel_len = (uint16_t)u->channel_len,
+	    .key_len = (uint16_t)u->key_len,
 	};
 	char *o = out;
 
@@ -41,8 +43,11 @@ uplink_put(const struct uplink *u, void *out)
 	o += sizeof(head);
 	if (u->channel_len > 0)
 		memcpy(o, u->channel, u->channel_len);
+	o += u->channel_len;
+	if (u->key_len > 0)
+		memcpy(o, u->key, u->key_len);
 	if (u->data_len > 0)
-		memcpy(o + u->channel_len, u->data, u->data_len);
+		memcpy(o + u->key_len, u->data, u->data_len);
 }
 
 /* Whether this type has a channel / may have data. */
@@ -92,9 +97,10 @@ uplink_parse(uint32_t type, const void *buf, size_t len, struct uplink *ret)
 	if (len < sizeof(head))
 		return -EBADMSG;
 	memcpy(&head, p, sizeof(head));
-	if (head.channel_len > len - sizeof(head) || head.zero != 0)
+	if ((size_t)head.channel_len + head.key_len > len - sizeof(head) ||
+	    head.key_len > (type == UPLINK_PUBLISH ? MESSAGE_KEY_MAX : 0))
 		return -EBADMSG;
-	data_len = len - sizeof(head) - head.channel_len;
+	data_len = len - sizeof(head) - head.channel_len - head.key_len;
 	if (!shape_ok(type, head.channel_len, data_len))
 		return -EBADMSG;
 	p += sizeof(head);
@@ -111,7 +117,9 @@ uplink_parse(uint32_t type, const void *buf, size_t len, struct uplink *ret)
 	    .token = head.token,
 	    .channel = p,
 	    .channel_len = head.channel_len,
-	    .data = p + head.channel_len,
+	    .key = p + head.channel_len,
+	    .key_len = head.key_len,
+	    .data = p + head.channel_len + head.key_len,
 	    .data_len = data_len,
 	};
 	return 0;

@@ -49,14 +49,16 @@ struct uplink {
 			 * behind this place */
 	const char *channel;
 	size_t channel_len; /* where there is one: 1 to 200 */
-	const void *data;   /* PUBLISH, JOIN */
+	const char *key;    /* PUBLISH: up to MESSAGE_KEY_MAX bytes, 0 = none */
+	size_t key_len;
+	const void *data; /* PUBLISH, JOIN */
 	size_t data_len;
 };
 
 size_t uplink_len(const struct uplink *u);
 /* Write uplink_len() bytes; the type goes beside them, in the upstream ring. */
 void uplink_put(const struct uplink *u, void *out);
-/* Returns 0 or -EBADMSG; channel and data point into buf. A name is checked as
+/* Returns 0 or -EBADMSG; channel, key and data point into buf. A name is checked as
  * name_ok() does. */
 int uplink_parse(uint32_t type, const void *buf, size_t len, struct uplink *ret)
     __attribute__((warn_unused_result));

@@ -30,13 +30,14 @@ enum member {
 	MEMBER_LIMIT,
 	MEMBER_BEFORE,
 	MEMBER_AFTER,
+	MEMBER_KEY,
 	MEMBER_COUNT
 };
 #define NKINDS MEMBER_ID
 
 static const char *const member_names[] = {"subscribe", "unsubscribe", "publish",
     "history", "presence", "auth", "ping", "id", "since", "data", "limit", "before",
-    "after"};
+    "after", "key"};
 _Static_assert(
     sizeof(member_names) / sizeof(member_names[0]) == MEMBER_COUNT, "a name for each");
 
@@ -149,7 +150,8 @@ check_belongs(const struct members *m, enum v1_kind kind, char *why)
 		enum member member;
 		enum v1_kind kind;
 	} own[] = {{MEMBER_SINCE, V1_SUBSCRIBE}, {MEMBER_DATA, V1_PUBLISH},
-	    {MEMBER_BEFORE, V1_HISTORY}, {MEMBER_AFTER, V1_PRESENCE}};
+	    {MEMBER_BEFORE, V1_HISTORY}, {MEMBER_AFTER, V1_PRESENCE},
+	    {MEMBER_KEY, V1_PUBLISH}};
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		if (m->of[own[i].member].p != NULL && own[i].kind != kind)
@@ -239,6 +241,21 @@ take_data(struct slice value, struct v1_command *c, char *why)
 }
 
 static int
+take_key(struct slice value, struct v1_command *c, char *why)
+{
+	ptrdiff_t len = 0;
+
+	if (value.p == NULL)
+		return 0;
+	if (is_string(value))
+		len = json_get_string(value, c->key, sizeof(c->key));
+	if (len < 1)
+		return bad(why, "\"key\" must be a string of 1 to 200 bytes");
+	c->key_len = (size_t)len;
+	return 0;
+}
+
+static int
 take_limit(struct slice value, struct v1_command *c, char *why)
 {
 	uint64_t n = 0;
@@ -306,6 +323,8 @@ take_command(const struct members *m, struct v1_command *c, char *why)
 		r = take_after(m->of[MEMBER_AFTER], c, why);
 	if (r == 0 && c->kind == V1_HISTORY)
 		r = take_before(m->of[MEMBER_BEFORE], c, why);
+	if (r == 0)
+		r = take_key(m->of[MEMBER_KEY], c, why);
 	if (r == 0 && c->kind == V1_PUBLISH)
 		r = take_data(m->of[MEMBER_DATA], c, why);
 	return r;

@@ -150,6 +150,9 @@ static const struct {
     {EACCES, MHD_HTTP_FORBIDDEN, "forbidden",
 	"Redis forbids our user to publish to this channel"},
     {ENOSPC, MHD_HTTP_SERVICE_UNAVAILABLE, "limit", "too many channels"},
+    {EPROTONOSUPPORT, MHD_HTTP_BAD_REQUEST, "bad_request",
+	"Redis' pub/sub carries no \"key\": leave it out, or set feed.source to "
+	"stream"},
     {ENOTCONN, MHD_HTTP_SERVICE_UNAVAILABLE, "feed_down", "the feed is down"},
     {0, MHD_HTTP_INTERNAL_SERVER_ERROR, "internal", NULL},
 };
@@ -208,8 +211,12 @@ admin_publish_more(struct admin_request *q)
 		struct receipt receipt = {.kind = RECEIPT_ADMIN,
 		    .client = q->number,
 		    .cookie = (uint32_t)q->nasked};
-		int r = feed_publish(q->a->s->feed, item->channel, item->channel_len,
-		    item->data, item->len, &receipt);
+		const struct feed_publish m = {
+		    .channel = {item->channel, item->channel_len},
+		    .key = item->key,
+		    .data = {item->data, item->len},
+		};
+		int r = feed_publish(q->a->s->feed, &m, &receipt);
 
 		if (r == -ENOBUFS)
 			break; /* admin_resume() goes on */

@@ -212,6 +212,11 @@ say_publish_error(struct ctl_client *c, int err)
 	case ENOSPC:
 		say_error(c, CONTROL_INTERNAL, "too many channels");
 		break;
+	case EPROTONOSUPPORT:
+		say_error(c, CONTROL_BAD_REQUEST,
+		    "Redis' pub/sub carries no key: leave it out, or set feed.source "
+		    "to stream");
+		break;
 	default:
 		say_error(c, CONTROL_INTERNAL, "not published: %s", strerror(-err));
 	}
@@ -244,17 +249,26 @@ static void
 run_publish(struct ctl_client *c)
 {
 	struct receipt receipt = {.kind = RECEIPT_CONTROL, .client = c->number};
-	const char *name;
+	const json_t *key = json_object_get(c->request, "key");
+	struct feed_publish m = {.key = {NULL, 0}};
 	void *data;
-	size_t len, data_len;
 	int r;
 
 	if (!command_may_change(c))
 		return;
-	name = command_name(c, json_object_get(c->request, "channel"), "channel", &len);
-	if (name == NULL)
+	m.channel.p = command_name(
+	    c, json_object_get(c->request, "channel"), "channel", &m.channel.len);
+	if (m.channel.p == NULL)
 		return;
-	r = control_payload(c->request, &data, &data_len);
+	if (key != NULL) {
+		m.key = (struct slice){json_string_value(key), json_string_length(key)};
+		if (m.key.len == 0 || m.key.len > MESSAGE_KEY_MAX) {
+			say_error(c, CONTROL_BAD_REQUEST,
+			    "\"key\" must be a string of 1 to 200 bytes");
+			return;
+		}
+	}
+	r = control_payload(c->request, &data, &m.data.len);
 	if (r < 0) {
 		say_error(c, CONTROL_BAD_REQUEST,
 		    "the message must be a string as \"data\", or \"base64\", not "
@@ -262,7 +276,8 @@ run_publish(struct ctl_client *c)
 		return;
 	}
 	c->waits = CTL_WAITS_PUBLISH; /* the answer may come before this returns */
-	r = feed_publish(c->sock->s->feed, name, len, data, data_len, &receipt);
+	m.data.p = data;
+	r = feed_publish(c->sock->s->feed, &m, &receipt);
 	free(data);
 	if (r == -ENOBUFS)
 		c->waits = CTL_WAITS_ROOM;

@@ -20,6 +20,7 @@
 
 #include "proto/journal.h"
 #include "proto/settings.h"
+#include "proto/slice.h"
 #include "supervisor/container_of.h"
 #include "supervisor/publisher.h"
 #include "supervisor/registry.h"
@@ -65,12 +66,17 @@ struct feed_status {
 	uint64_t malformed, repeated, passed_over;
 };
 
+/* What is to be published; all borrowed. key: len 0 = none. */
+struct feed_publish {
+	struct slice channel, key, data;
+};
+
 struct feed;
 struct feed_ops {
 	void (*want)(struct feed *f, uint32_t channel);
 	void (*drop)(struct feed *f, uint32_t channel);
-	int (*publish)(struct feed *f, const char *name, size_t name_len,
-	    const void *data, size_t len, const struct receipt *receipt);
+	int (*publish)(struct feed *f, const struct feed_publish *m,
+	    const struct receipt *receipt);
 	void (*flush)(struct feed *f);
 	void (*resume)(struct feed *f);
 	void (*status)(const struct feed *f, struct feed_status *ret);
@@ -125,17 +131,17 @@ feed_drop(struct feed *f, uint32_t channel)
 /*
  * Publish a client's message.
  *
- * name, data  copied before the call returns.
+ * m  copied before the call returns.
  *
  * Returns 0 when it was taken up: on_done() tells how it ended, perhaps before this
  * returns. Else on_done() is not called: -ENOBUFS, come again after feed_resume();
- * any other is the outcome.
+ * any other is the outcome, -EPROTONOSUPPORT that this source carries no key.
  */
 __attribute__((warn_unused_result)) static inline int
-feed_publish(struct feed *f, const char *name, size_t name_len, const void *data,
-    size_t len, const struct receipt *receipt)
+feed_publish(
+    struct feed *f, const struct feed_publish *m, const struct receipt *receipt)
 {
-	return f->ops->publish(f, name, name_len, data, len, receipt);
+	return f->ops->publish(f, m, receipt);
 }
 
 /* Once a turn of the loop: send what was collected. */

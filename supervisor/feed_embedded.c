@@ -16,16 +16,17 @@ on_embedded_drop(struct feed *f, uint32_t channel)
 }
 
 static int
-on_embedded_publish(struct feed *f, const char *name, size_t name_len, const void *data,
-    size_t len, const struct receipt *receipt)
+on_embedded_publish(
+    struct feed *f, const struct feed_publish *m, const struct receipt *receipt)
 {
 	uint32_t channel;
 	/* Also without a subscriber: whoever comes while the ring has it may ask for
 	 * it, by history or by an offset. */
-	int r = registry_take(f->env.registry, name, name_len, &channel);
+	int r = registry_take(f->env.registry, m->channel.p, m->channel.len, &channel);
 
 	if (r == 0)
-		r = publisher_message(f->env.publisher, channel, data, len);
+		r = publisher_keyed(
+		    f->env.publisher, channel, m->key, m->data.p, m->data.len);
 	if (r == 0)
 		f->env.on_done(f->env.owner, receipt, 0);
 	return r;

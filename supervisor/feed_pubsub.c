@@ -395,19 +395,21 @@ on_sub_down(void *owner, const char *why)
 /* ---- publishing ---- */
 
 static int
-on_pubsub_publish(struct feed *f, const char *name, size_t name_len, const void *data,
-    size_t len, const struct receipt *receipt)
+on_pubsub_publish(
+    struct feed *f, const struct feed_publish *m, const struct receipt *receipt)
 {
 	struct pubsub *p = container_of(f, struct pubsub, feed);
-	const char *argv[3] = {"PUBLISH", p->names, data};
-	size_t lens[3] = {7, p->prefix_len + name_len, len};
+	const char *argv[3] = {"PUBLISH", p->names, m->data.p};
+	size_t lens[3] = {7, p->prefix_len + m->channel.len, m->data.len};
 
+	if (m->key.len > 0)
+		return -EPROTONOSUPPORT;
 	if (!p->state.up)
 		return -ENOTCONN;
-	if (len > ring_frame_max(f->env.publisher->ring) - CHANNEL_NAME_MAX)
+	if (m->data.len > ring_frame_max(f->env.publisher->ring) - CHANNEL_NAME_MAX)
 		return -EMSGSIZE; /* Redis would take it, and we then could not */
 	memcpy(p->names, p->prefix, p->prefix_len);
-	memcpy(p->names + p->prefix_len, name, name_len);
+	memcpy(p->names + p->prefix_len, m->channel.p, m->channel.len);
 	return redis_commands_put(&p->commands, 3, argv, lens, receipt);
 }
 

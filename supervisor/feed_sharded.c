@@ -520,17 +520,19 @@ on_sub_reply(void *owner, const redisReply *r)
 }
 
 static int
-on_sharded_publish(struct feed *f, const char *name, size_t name_len, const void *data,
-    size_t len, const struct receipt *receipt)
+on_sharded_publish(
+    struct feed *f, const struct feed_publish *m, const struct receipt *receipt)
 {
 	struct sharded *s = container_of(f, struct sharded, feed);
-	const char *argv[3] = {"SPUBLISH", s->name, data};
-	size_t lens[3] = {8, redis_name(s, name, name_len), len};
+	const char *argv[3] = {"SPUBLISH", s->name, m->data.p};
+	size_t lens[3] = {8, redis_name(s, m->channel.p, m->channel.len), m->data.len};
 	struct shard *shard = owner_of(s, lens[1]);
 
+	if (m->key.len > 0)
+		return -EPROTONOSUPPORT;
 	if (shard == NULL)
 		return -ENOTCONN;
-	if (len > ring_frame_max(f->env.publisher->ring) - CHANNEL_NAME_MAX)
+	if (m->data.len > ring_frame_max(f->env.publisher->ring) - CHANNEL_NAME_MAX)
 		return -EMSGSIZE; /* Redis would take it, and we then could not */
 	return redis_commands_put(&shard->commands, 3, argv, lens, receipt);
 }

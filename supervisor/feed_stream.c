@@ -432,17 +432,17 @@ on_stream_drop(struct feed *f, uint32_t channel)
 }
 
 static int
-on_stream_publish(struct feed *f, const char *name, size_t name_len, const void *data,
-    size_t len, const struct receipt *receipt)
+on_stream_publish(
+    struct feed *f, const struct feed_publish *m, const struct receipt *receipt)
 {
 	struct stream_feed *s = container_of(f, struct stream_feed, feed);
-	const char *argv[10] = {"XADD", s->places.stream[0].key};
-	size_t lens[10];
+	const char *argv[12] = {"XADD", s->places.stream[0].key};
+	size_t lens[12];
 	int n = 2;
 
 	if (!s->state.up)
 		return -ENOTCONN;
-	if (len > ring_frame_max(f->env.publisher->ring) - CHANNEL_NAME_MAX)
+	if (m->data.len > ring_frame_max(f->env.publisher->ring) - CHANNEL_NAME_MAX)
 		return -EMSGSIZE; /* Redis would take it, and we then could not */
 	if (s->maxlen[0] != '\0') {
 		argv[n++] = "MAXLEN";
@@ -453,12 +453,18 @@ on_stream_publish(struct feed *f, const char *name, size_t name_len, const void 
 	argv[n++] = "channel";
 	for (int i = 0; i < n; i++)
 		lens[i] = strlen(argv[i]);
-	argv[n] = name;
-	lens[n++] = name_len;
+	argv[n] = m->channel.p;
+	lens[n++] = m->channel.len;
+	if (m->key.len > 0) {
+		argv[n] = "key";
+		lens[n++] = 3;
+		argv[n] = m->key.p;
+		lens[n++] = m->key.len;
+	}
 	argv[n] = "data";
 	lens[n++] = 4;
-	argv[n] = data;
-	lens[n++] = len;
+	argv[n] = m->data.p;
+	lens[n++] = m->data.len;
 	return redis_commands_put(&s->commands, n, argv, lens, receipt);
 }
 

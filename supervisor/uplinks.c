@@ -35,8 +35,12 @@ publish(struct keeper_link *k, const struct uplink *u)
 	    .slot = u->slot,
 	    .cookie = u->cookie,
 	};
-	int r = feed_publish(
-	    s->feed, u->channel, u->channel_len, u->data, u->data_len, &receipt);
+	const struct feed_publish m = {
+	    .channel = {u->channel, u->channel_len},
+	    .key = {u->key, u->key_len},
+	    .data = {u->data, u->data_len},
+	};
+	int r = feed_publish(s->feed, &m, &receipt);
 
 	if (r == -ENOBUFS)
 		return r;

@@ -75,8 +75,9 @@ static const struct command {
 	"the channels, or those that match",
 	"  -n, --limit N  not more than N (0: all)\n"
 	"Quote the GLOB, so that the shell leaves it alone: wsctl channels 'chat:*'\n"},
-    {"publish", command_publish, 1, 2, 0, "CHANNEL [DATA]",
+    {"publish", command_publish, 1, 2, OPTION_KEY, "[--key KEY] CHANNEL [DATA]",
 	"publish it, or each line of standard input",
+	"      --key KEY  what the message is about, for channels with slow = latest\n"
 	"Without DATA each line of standard input is a message of its own.\n"
 	"DATA that begins with - goes behind --: wsctl publish news -- -5\n"},
     {"tail", command_tail, 1, 1000, OPTION_RAW, "[-r] CHANNEL...",
@@ -131,8 +132,8 @@ static const struct command {
 	"who is in a channel, on all hosts",
 	"  -n, --limit N  not more than N (default: all)\n"
 	"For channels whose rule has presence.\n"},
-    {"token", command_token, 0, 0, OPTION_TOKEN | OPTION_JTI, "--sub USER [OPTION]...",
-	"make a token, for trying things out",
+    {"token", command_token, 0, 0, OPTION_TOKEN | OPTION_JTI | OPTION_KEY,
+	"--sub USER [OPTION]...", "make a token, for trying things out",
 	"      --sub USER         who it is for\n"
 	"      --ttl TIME         how long it holds (default 1h)\n"
 	"      --channels C,...   channels that it subscribes at once\n"

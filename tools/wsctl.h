@@ -30,7 +30,6 @@ enum token_option {
 	TOKEN_CHANNELS,
 	TOKEN_SUBSCRIBE,
 	TOKEN_PUBLISH,
-	TOKEN_KEY,
 	TOKEN_CONF,
 	TOKEN_OPTIONS
 };
@@ -51,6 +50,7 @@ struct ctl {
 	bool once;           /* top: one look */
 	const char *channel; /* clients, kick: of this channel only, or NULL */
 	const char *user;    /* clients, kick, revoke */
+	const char *key;     /* publish: the message's; token: the file */
 	const char *jti;     /* revoke, token */
 	struct token_given token[TOKEN_GIVEN_MAX];
 	unsigned ntoken;

@@ -4,7 +4,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/dialect.h"
 #include "proto/settings.h"
+#include "proto/utf8.h"
 #include "tools/wsctl.h"
 
 #define FEED_TIMEOUT_MS 30000
@@ -16,10 +18,11 @@
 
 /* A line to send; NULL with the reason said. what: "the message", "line 7". */
 static char *
-publish_line(const char *channel, const void *data, size_t len, const char *what,
-    size_t *ret_len)
+publish_line(const struct ctl *ctl, const char *channel, const void *data, size_t len,
+    const char *what, size_t *ret_len)
 {
-	json_t *request = json_pack("{s:s,s:s}", "cmd", "publish", "channel", channel);
+	json_t *request = json_pack(
+	    "{s:s,s:s,s:s*}", "cmd", "publish", "channel", channel, "key", ctl->key);
 	char *line;
 
 	if (request != NULL && control_put_payload(request, data, len) < 0) {
@@ -42,7 +45,8 @@ publish_one(struct ctl *ctl, const char *channel, const char *data)
 {
 	json_t *ok;
 	size_t len;
-	char *line = publish_line(channel, data, strlen(data), "the message", &len);
+	char *line =
+	    publish_line(ctl, channel, data, strlen(data), "the message", &len);
 	enum outcome o;
 
 	if (line == NULL)
@@ -93,7 +97,7 @@ stream_send(struct stream *s, const char *data, size_t len)
 
 	s->lines++;
 	snprintf(what, sizeof(what), "line %llu", (unsigned long long)s->lines);
-	line = publish_line(s->channel, data, len, what, &line_len);
+	line = publish_line(s->ctl, s->channel, data, len, what, &line_len);
 	if (line == NULL) {
 		stream_failed(s);
 		return 0;
@@ -297,6 +301,12 @@ command_publish(struct ctl *ctl)
 {
 	if (!check_channel(ctl->args[0]))
 		return OUTCOME_USAGE;
+	if (ctl->key != NULL &&
+	    (*ctl->key == '\0' || strlen(ctl->key) > MESSAGE_KEY_MAX ||
+		!utf8_valid(ctl->key, strlen(ctl->key)))) {
+		ctl_complain("a key is 1 to 200 bytes of UTF-8");
+		return OUTCOME_USAGE;
+	}
 	return ctl->nargs == 1 ? publish_stream(ctl, ctl->args[0])
 			       : publish_one(ctl, ctl->args[0], ctl->args[1]);
 }

@@ -47,7 +47,7 @@ static const struct option_row rows[] = {
     {"channels", 0, OPTION_TOKEN, KIND_TOKEN, TOKEN_CHANNELS},
     {"subscribe", 0, OPTION_TOKEN, KIND_TOKEN, TOKEN_SUBSCRIBE},
     {"publish", 0, OPTION_TOKEN, KIND_TOKEN, TOKEN_PUBLISH},
-    {"key", 0, OPTION_TOKEN, KIND_TOKEN, TOKEN_KEY},
+    {"key", 0, OPTION_KEY, KIND_TEXT, AT(key)},
     {"conf", 0, OPTION_TOKEN, KIND_TOKEN, TOKEN_CONF},
 };
 

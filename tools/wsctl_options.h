@@ -21,6 +21,7 @@ enum command_option {
 	OPTION_TOKEN = 1 << 6,
 	OPTION_OVER = 1 << 7,
 	OPTION_TOP = 1 << 8,
+	OPTION_KEY = 1 << 9,
 };
 
 /*

@@ -165,7 +165,7 @@ make_by_settings(const struct ctl *ctl)
 enum outcome
 command_token(struct ctl *ctl)
 {
-	const char *key = given(ctl, TOKEN_KEY);
+	const char *key = ctl->key;
 
 	if (given(ctl, TOKEN_SUB) == NULL) {
 		ctl_complain("token: --sub is missing: whom is it for?");

@@ -573,11 +573,13 @@ requests_ask(struct worker *w, uint32_t slot, enum wait_kind kind, struct uplink
 
 int
 requests_publish(struct worker *w, uint32_t slot, const char *name, size_t len,
-    const void *data, size_t data_len, const char *id, size_t id_len)
+    struct slice key, const void *data, size_t data_len, const char *id, size_t id_len)
 {
 	struct uplink u = {.type = UPLINK_PUBLISH,
 	    .channel = name,
 	    .channel_len = len,
+	    .key = key.p,
+	    .key_len = key.len,
 	    .data = data,
 	    .data_len = data_len};
 	int r = requests_ask(w, slot, WAIT_PUBLISH, &u, id, id_len);

@@ -5,6 +5,7 @@
 #ifndef WSCAST_WORKER_REQUESTS_H
 #define WSCAST_WORKER_REQUESTS_H
 
+#include "proto/slice.h"
 #include "worker/history.h"
 #include "worker/subs.h"
 #include "worker/worker.h"
@@ -70,7 +71,7 @@ void requests_leave(struct worker *w, uint32_t slot);
  * Returns 0; -EMSGSIZE; -ENOBUFS when the upstream ring is full (try again later).
  */
 int requests_publish(struct worker *w, uint32_t slot, const char *name, size_t len,
-    const void *data, size_t data_len, const char *id, size_t id_len)
+    struct slice key, const void *data, size_t data_len, const char *id, size_t id_len)
     __attribute__((warn_unused_result));
 
 /*

@@ -67,7 +67,8 @@ session_raw_message(
 	if (name != NULL)
 		r = session_may_publish(w, slot, name, name_len, len);
 	if (r == 0)
-		r = requests_publish(w, slot, name, name_len, buf, len, NULL, 0);
+		r = requests_publish(w, slot, name, name_len, (struct slice){NULL, 0},
+		    buf, len, NULL, 0);
 	if (r < 0) {
 		page_add(w->page, PAGE_errors_sent, 1);
 		end(w, slot, r);

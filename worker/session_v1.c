@@ -53,6 +53,7 @@ static const struct {
     {ENOTCONN, V1_FEED_DOWN, "the feed is down"},
     {ENOENT, V1_NOT_FOUND, "not subscribed"},
     {EOPNOTSUPP, V1_FORBIDDEN, "the channel's rule has no presence"},
+    {EPROTONOSUPPORT, V1_BAD_REQUEST, "the server's source carries no \"key\""},
     {EBUSY, V1_RATE_LIMITED, "too many ask who is there: ask again later"},
     {ENODATA, V1_FORBIDDEN, "the channel's rule keeps no history"},
 };
@@ -248,8 +249,9 @@ do_publish(struct worker *w, uint32_t slot, const struct v1_command *c)
 	int r = session_may_publish(w, slot, c->channel, c->channel_len, c->data.len);
 
 	if (r == 0)
-		r = requests_publish(w, slot, c->channel, c->channel_len, c->data.p,
-		    c->data.len, c->id.p, c->id.len);
+		r = requests_publish(w, slot, c->channel, c->channel_len,
+		    (struct slice){c->key, c->key_len}, c->data.p, c->data.len, c->id.p,
+		    c->id.len);
 	if (r < 0 && r != -ECANCELED)
 		answer(w, slot, c, r);
 }

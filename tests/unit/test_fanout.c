@@ -499,7 +499,8 @@ test_channels_refused_is_asked_for_again(void **state)
 	assert_int_equal(requests_subscribe(&f.sc.w, 0, "new", 3, NULL, "1", 1), 0);
 	desc.arg = (uint64_t)f.sc.w.table.channels[1].gen << 32 | 1;
 	for (size_t n = sizeof(data); n > 0; n /= sizeof(data)) /* to the last byte */
-		while (requests_publish(&f.sc.w, 0, "c0", 2, data, n, "2", 1) == 0)
+		while (requests_publish(&f.sc.w, 0, "c0", 2, (struct slice){NULL, 0},
+			   data, n, "2", 1) == 0)
 			;
 	assert_true(ring_commit(f.sc.ring, &desc) > 0);
 	turns(&f);

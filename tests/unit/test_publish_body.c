@@ -29,7 +29,10 @@ read_all(const char *body, size_t len)
 	r = publish_body_begin(&b, text, len, why);
 	while (r == 0 && (r = publish_body_next(&b, &item, why)) > 0) {
 		assert_int_equal(strlen(item.channel), item.channel_len);
-		(void)strcat(strcat(out, item.channel), "=");
+		(void)strcat(out, item.channel);
+		if (item.key.p != NULL)
+			(void)strncat(strcat(out, "#"), item.key.p, item.key.len);
+		(void)strcat(out, "=");
 		(void)strncat(out, item.data, item.len);
 		(void)strcat(out, ";");
 		r = 0;
@@ -53,6 +56,8 @@ test_publish_body_messages_come_out(void **state)
 	    {"{\"channel\":\"a\",\"base64\":\"aGk=\"}", "a=hi;"},
 	    {"{\"channel\":\"a\",\"base64\":\"\"}", "a=;"},
 	    {"[{\"channel\":\"a\",\"data\":{ }}]", "a={};"},
+	    {"{\"key\":\"\\u00e4b\",\"channel\":\"a\",\"data\":1}", "a#\xc3\xa4"
+								    "b=1;"},
 	    {"[ {\"channel\":\"a\",\"data\":1.50} ,\n{\"channel\":\"b\",\"data\": "
 	     "null} ]",
 		"a=1.50;b=null;"},
@@ -90,6 +95,9 @@ test_publish_body_faults_refused(void **state)
 	    "{\"channel\":\"a\",\"data\":1,\"x\":1}",
 	    "{\"channel\":\"a\",\"data\":1,\"base64\":\"\"}",
 	    "{\"channel\":\"a\",\"base64\":1}", "{\"channel\":\"a\",\"base64\":\"a\"}",
+	    "{\"channel\":\"a\",\"data\":1,\"key\":\"\"}",
+	    "{\"channel\":\"a\",\"data\":1,\"key\":1}",
+	    "{\"channel\":\"a\",\"data\":1,\"key\":\"\\u0000\"}",
 	    "{\"channel\":\"a\",\"data\":1}{}"};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)

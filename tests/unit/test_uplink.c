@@ -37,6 +37,8 @@ test_uplink_publish_round_trip(void **state)
 	    .cookie = 9,
 	    .channel = "chat",
 	    .channel_len = 4,
+	    .key = "k1",
+	    .key_len = 2,
 	    .data = "\"hi\"",
 	    .data_len = 4};
 	struct uplink got;
@@ -47,6 +49,8 @@ test_uplink_publish_round_trip(void **state)
 	assert_int_equal(got.cookie, 9);
 	assert_int_equal(got.channel_len, 4);
 	assert_memory_equal(got.channel, "chat", 4);
+	assert_int_equal(got.key_len, 2);
+	assert_memory_equal(got.key, "k1", 2);
 	assert_int_equal(got.data_len, 4);
 	assert_memory_equal(got.data, "\"hi\"", 4);
 	free(buf);
