@@ -93,9 +93,10 @@ class Suite:
         return path
 
     def make_base(self):
-        self.made("base", "%s %s" % (mirror(), BASE_PACKAGES), lambda path: call(
-            ["mmdebstrap", "--quiet", "--variant=minbase", "--include=" + BASE_PACKAGES,
-             "--skip=cleanup/apt", self.name, path, mirror()]))
+        words = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=" + BASE_PACKAGES,
+                 "--dpkgopt=force-unsafe-io", "--skip=cleanup/apt"]
+        self.made("base", "%s\n%s" % (mirror(), " ".join(words)), lambda path: call(
+            words + [self.name, path, mirror()]))
 
     def make_build(self):
         def make(path):
@@ -109,7 +110,9 @@ class Suite:
     def packages(self):
         """A folder with this tree's packages, and with one of a lower version whose
         worker, and nothing else, is another."""
-        archive = call([os.path.join(ROOT, "packaging", "make-dist"), self.dir],
+        dist = os.path.join(self.dir, "dist")
+        fresh(dist)
+        archive = call([os.path.join(ROOT, "packaging", "make-dist"), dist],
                        cwd=ROOT).strip()
         with open(archive, "rb") as f:
             digest = hashlib.sha256(f.read()).hexdigest()
@@ -131,7 +134,7 @@ class Suite:
             printf lower >>/root/src/old/usr/libexec/wscast/wscast-worker
             dpkg-deb --root-owner-group -b /root/src/old wscast_lower.deb
             """ % os.path.basename(archive),
-               "--bind-ro=%s:/in" % self.dir, "--bind=%s:/out" % path)
+               "--bind-ro=%s:/in" % os.path.dirname(archive), "--bind=%s:/out" % path)
 
     def machine(self):
         """A booted machine with the packages in /srv, and what they need fetched."""
@@ -139,9 +142,6 @@ class Suite:
         packages = self.packages()
         root = os.path.join(self.dir, "machine")
         self.copy(root)
-        # Who enters from outside is no session of logind's, for which apt waits 25 s.
-        with open(os.path.join(root, "etc/apt/apt.conf.d/99-quick"), "w") as f:
-            f.write('DPkg::Inhibit-Shutdown "false";\n')
         os.makedirs(os.path.join(root, "srv", "wscast"))
         for deb in glob.glob(os.path.join(packages, "*.deb")):
             shutil.copy(deb, os.path.join(root, "srv", "wscast"))
