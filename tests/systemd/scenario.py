@@ -123,9 +123,11 @@ class Scenario:
 
     def assert_heard(self, command):
         """Somebody who listens to the channel `other` gets what this publishes."""
-        self.m.run("systemd-run -q --collect --unit=tail sh -c 'exec wsctl tail other >/run/tail'")
+        self.m.run("rm -f /run/tail; systemd-run -q --collect --unit=tail "
+                   "sh -c 'exec wsctl tail other >/run/tail'")
         self.wait("the message", lambda: (
-            self.m.run(command), "MESSAGE" in self.m.out("cat /run/tail"))[1])
+            self.m.run(command),
+            "MESSAGE" in self.m.run("cat /run/tail", check=False).stdout)[1])
         self.m.run("systemctl stop tail")
 
     def ask(self, url, *options):
