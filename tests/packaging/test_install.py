@@ -124,9 +124,14 @@ class Install(InstallCase):
         self.assertFalse(os.path.exists(self.root + "/usr/share/doc/wscast"))
 
 
+def script(path, text):
+    with open(path, "w") as f:
+        f.write("#!/bin/sh\n" + text)
+    os.chmod(path, 0o755)
+
+
 class AfterUpgrade(InstallCase):
-    """libexec/wscast/after-upgrade, with a systemctl that only says whether the unit is
-    active."""
+    """libexec/wscast/after-upgrade, with a systemctl that only says how the unit is."""
 
     def setUp(self):
         super().setUp()
@@ -136,14 +141,28 @@ class AfterUpgrade(InstallCase):
         self.d = self.daemon(program=self.root + "/usr/sbin/wscastd")
 
     def upgrade(self, state="active"):
-        systemctl = self.root + "/usr/bin/systemctl"
-        with open(systemctl, "w") as f:
-            f.write("#!/bin/sh\necho %s\n" % state)
-        os.chmod(systemctl, 0o755)
-        env = dict(os.environ, PATH=self.root + "/usr/bin:" + os.environ["PATH"],
-                   WSCAST_SOCKET=self.d.control)
+        script(self.root + "/usr/bin/systemctl", """case $3 in
+ActiveState) echo %s ;;
+Environment) echo OTHER=1 WSCAST_SOCKET=%s ;;
+ExecStart) echo '{ path=/x ; argv[]=%s -c %s ; ignore_errors=no ; pid=1 }' ;;
+esac
+""" % (state, self.d.control, self.root + "/usr/sbin/wscastd", self.d.conf))
+        env = dict(os.environ, PATH=self.root + "/usr/bin:" + os.environ["PATH"])
+        env.pop("WSCAST_SOCKET", None)
         return subprocess.run([self.root + "/usr/libexec/wscast/after-upgrade"], env=env,
-                              stdout=subprocess.PIPE, text=True, timeout=DEADLINE)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=DEADLINE)
+
+    def install_other_supervisor(self):
+        path = self.root + "/usr/sbin/wscastd"
+        said = subprocess.run([path, "-V"], stdout=subprocess.PIPE, text=True).stdout
+        self.assertRegex(said, r" supervisor [0-9a-f]{16}\n$")
+        os.rename(path, path + ".old")
+        script(path, """case "$*" in
+-V) echo 'wscastd 9.9.9 (x) supervisor 0123456789abcdef' ;;
+*) exec %s.old "$@" ;;
+esac
+""" % path)
 
     def serving(self):
         return [w["pid"] for w in self.d.workers()]
@@ -157,20 +176,60 @@ class AfterUpgrade(InstallCase):
 
     def test_after_upgrade_other_supervisor_asks_for_a_restart(self):
         before = self.serving()
-        path = self.root + "/usr/sbin/wscastd"
-        said = subprocess.run([path, "-V"], stdout=subprocess.PIPE, text=True).stdout
-        self.assertRegex(said, r" supervisor [0-9a-f]{16}\n$")
-        os.rename(path, path + ".old")
-        with open(path, "w") as f:
-            f.write("#!/bin/sh\necho 'wscastd 9.9.9 (x) supervisor 0123456789abcdef'\n")
-        os.chmod(path, 0o755)
+        self.install_other_supervisor()
         self.assertEqual(self.upgrade().returncode, 1)
         self.assertEqual(self.serving(), before)
+
+    def test_after_upgrade_with_faulty_settings_keeps_the_old(self):
+        """A restart would end what runs, and start nothing."""
+        self.install_other_supervisor()
+        with open(self.d.conf, "a") as f:
+            f.write("[server]\ngone_since = 9.9.9\n")
+        out = self.upgrade()
+        self.assertEqual(out.returncode, 0)
+        self.assertRegex(out.stderr, r"%s:\d+: .*gone_since" % self.d.conf)
+        self.assertIn("the old one goes on", out.stderr)
 
     def test_after_upgrade_of_a_stopped_service_does_nothing(self):
         before = self.serving()
         self.assertEqual(self.upgrade("inactive").returncode, 0)
         self.assertEqual(self.serving(), before)
+
+
+class DebianPostinst(unittest.TestCase):
+    """packaging/debian/wscast.postinst as for an upgrade, with programs that only say how
+    they were called."""
+
+    def configure(self, after_upgrade=0, policy=None):
+        root = self.enterContext(tempfile.TemporaryDirectory())
+        for name, status in (("after-upgrade", after_upgrade), ("deb-systemd-invoke", 0),
+                             ("policy-rc.d", policy)):
+            if status is not None:
+                script(os.path.join(root, name), 'echo "${0##*/} $*" >>%s/calls\nexit %d\n'
+                       % (root, status))
+        with open(os.path.join(ROOT, "packaging", "debian", "wscast.postinst")) as f:
+            text = f.read()
+        for path in ("/usr/libexec/wscast/after-upgrade", "/usr/sbin/policy-rc.d"):
+            self.assertIn(path, text)
+            text = text.replace(path, os.path.join(root, os.path.basename(path)))
+        text = text.replace("/run/systemd/system", root)  # it runs
+        env = dict(os.environ, PATH=root + ":" + os.environ["PATH"], DPKG_ROOT="")
+        subprocess.run(["sh", "-c", text, "postinst", "configure", "0.1.0"], check=True,
+                       env=env)
+        with open(root + "/calls") as f:
+            return f.read().splitlines()
+
+    def test_postinst_upgrade_restarts_what_it_must(self):
+        self.assertEqual(self.configure(), ["after-upgrade "])
+        self.assertEqual(self.configure(after_upgrade=1), [
+            "after-upgrade ", "deb-systemd-invoke try-restart wscast.service"])
+
+    def test_postinst_upgrade_asks_the_policy_first(self):
+        asked = "policy-rc.d wscast.service restart"
+        self.assertEqual(self.configure(policy=0), [asked, "after-upgrade "])
+        # Which asks again, is told the same, and says so.
+        self.assertEqual(self.configure(policy=101), [
+            asked, "deb-systemd-invoke try-restart wscast.service"])
 
 
 if __name__ == "__main__":
