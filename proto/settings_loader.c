@@ -96,7 +96,8 @@ distance(const char *a, const char *b)
 	return row[nb];
 }
 
-/* A key of the same section is preferred to an equally near one elsewhere. */
+/* A key of the same section is preferred to an equally near one elsewhere. NULL: all
+ * differ from what is written in more than half of its letters. */
 static const struct setting *
 nearest_key(const char *section, const char *key)
 {
@@ -112,7 +113,7 @@ nearest_key(const char *section, const char *key)
 			best = k;
 		}
 	}
-	return best;
+	return best_d <= strlen(key) + 1 ? best : NULL;
 }
 
 /* ---- rules ---- */
@@ -261,11 +262,32 @@ enter_rule(struct loader *l, const char *glob, size_t len)
 	l->rule = idx;
 }
 
+/* The table has a section's keys in one place. */
+static void
+fault_unknown_section(struct loader *l, const char *name, size_t len)
+{
+	char quoted[80], known[256] = "";
+	const char *last = "channel"; /* stands at the end */
+	size_t at = 0;
+
+	for (size_t i = 0; i < settings_table_len && at < sizeof(known); i++) {
+		const char *section = settings_table[i].section;
+
+		if (strcmp(section, last) == 0 || strcmp(section, "channel") == 0)
+			continue;
+		at += (size_t)snprintf(known + at, sizeof(known) - at, "%s[%s]",
+		    at > 0 ? ", " : "", section);
+		last = section;
+	}
+	fault(l,
+	    "this version does not know the section [%s]; it knows %s and "
+	    "[channel GLOB]",
+	    log_quote(name, len, quoted, sizeof(quoted)), known);
+}
+
 static void
 enter_section(struct loader *l, const char *name, size_t len)
 {
-	char quoted[80];
-
 	l->scope = SCOPE_UNKNOWN;
 	if (len >= 7 && memcmp(name, "channel", 7) == 0 &&
 	    (len == 7 || is_blank(name[7]))) {
@@ -284,10 +306,7 @@ enter_section(struct loader *l, const char *name, size_t len)
 			return;
 		}
 	}
-	fault(l,
-	    "this version does not know the section [%s]; it knows [server], "
-	    "[limits], [ring], [feed] and [channel GLOB]",
-	    log_quote(name, len, quoted, sizeof(quoted)));
+	fault_unknown_section(l, name, len);
 }
 
 /* ---- keys ---- */
@@ -311,7 +330,9 @@ fault_unknown_key(struct loader *l, const char *section, const char *key)
 	char quoted[80];
 
 	(void)log_quote(key, strlen(key), quoted, sizeof(quoted));
-	if (strcmp(near->section, section) == 0)
+	if (near == NULL)
+		fault(l, "this version does not know `%s` in [%s]", quoted, section);
+	else if (strcmp(near->section, section) == 0)
 		fault(l, "this version does not know `%s` in [%s]; nearest is `%s`",
 		    quoted, section, near->key);
 	else

@@ -223,6 +223,10 @@ test_settings_long_section_name_kept_whole(void **state)
 	settings_free(s);
 }
 
+#define SECTIONS                                                                       \
+	"[server], [limits], [ring], [feed], [presence], [auth], [tls], "              \
+	"[compression] and [channel GLOB]"
+
 static void
 test_settings_each_fault_says_what_to_do(void **state)
 {
@@ -232,14 +236,15 @@ test_settings_each_fault_says_what_to_do(void **state)
 		"settings:2: this is neither [SECTION] nor KEY = VALUE"},
 	    {"\n[server\n", "settings:2: the section's name does not end with ']'"},
 	    {"[auht]\nmode = none\n", "settings:1: this version does not know the "
-				      "section [auht]; it knows [server], "
-				      "[limits], [ring], [feed] and [channel GLOB]"},
+				      "section [auht]; it knows " SECTIONS},
 	    {"[server]\nmax_conections = 1", "settings:2: this version does not know "
 					     "`max_conections` in [server]; nearest is "
 					     "`max_connections`"},
 	    {"[server]\nprefx = 1", "settings:2: this version does not know `prefx` in "
 				    "[server]; nearest is `prefix` in "
 				    "[feed]"},
+	    {"[server]\nnosuch = 1", "settings:2: this version does not know `nosuch` "
+				     "in [server]"},
 	    {"[channel a]\npublsh = 1", "settings:2: this version does not know "
 					"`publsh` in [channel]; nearest is "
 					"`publish`"},
@@ -463,9 +468,7 @@ test_settings_override_faults_numbered(void **state)
 	    "-o 1: write SECTION.KEY=VALUE, like server.workers=4 or "
 	    "'channel chat:*.publish=anyone'");
 	assert_override_fault("tsl.key=x",
-	    "-o 1: this version does not know the section [tsl]; it knows [server], "
-	    "[limits], "
-	    "[ring], [feed] and [channel GLOB]");
+	    "-o 1: this version does not know the section [tsl]; it knows " SECTIONS);
 	assert_override_fault("server.demo=/a ;b",
 	    "-o 1: demo: a ';' at its start or after a blank begins a comment");
 	assert_override_fault(
