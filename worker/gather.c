@@ -289,16 +289,21 @@ flush(struct worker *w, struct gather *g)
 	g->copied = 0;
 }
 
+static bool
+takes_more(const struct slot *s)
+{
+	return slot_state(s) == SLOT_OPEN && !(s->flags & SLOT_LAGGING);
+}
+
 /* More than fits side by side, or no memory: by its records alone. */
 static void
 send_apart(struct worker *w, struct gather *g, uint32_t slot)
 {
 	const struct slot *s = worker_slot(w, slot);
-	/* One that was adopted may have had some of these records from a predecessor. */
+	/* One that was adopted may have had some of these from a predecessor. */
 	uint64_t from = out_cursor(w, slot);
 
-	while (
-	    from < g->end && slot_state(s) == SLOT_OPEN && !(s->flags & SLOT_LAGGING)) {
+	while (from < g->end && takes_more(s)) {
 		out_records(w, slot, from, g->end);
 		from = slot_cursor(s, w->done);
 	}
