@@ -86,7 +86,7 @@ reload_begin(struct worker *w)
 		return r;
 	}
 	log_as_set(w);
-	rules_reload(w);
+	rules_renew(w);
 	page_set_settings(w->page, number);
 	return 0;
 }
@@ -124,7 +124,7 @@ reload_record(struct worker *w, const struct ring_desc *desc)
 		return;
 	}
 	log_as_set(w);
-	rules_reload(w);
+	rules_renew(w);
 	limits_reload(w, old);
 	auth_reload(w);
 	acceptor_reload(w);

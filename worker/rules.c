@@ -4,7 +4,7 @@
 #include "proto/frame.h"
 
 void
-rules_reload(struct worker *w)
+rules_renew(struct worker *w)
 {
 	uint64_t keys[RULE_ROW_OTHERS];
 	size_t n = w->settings->nrules;

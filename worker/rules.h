@@ -14,7 +14,7 @@
 struct rule;
 
 /* w->settings are new: before all that asks for a row. */
-void rules_reload(struct worker *w);
+void rules_renew(struct worker *w);
 
 uint8_t rules_row(const struct worker *w, const struct rule *rule);
 
