@@ -69,6 +69,10 @@ class Examples(Case):
         with open(os.path.join(EXAMPLES, "wscast-redis.conf")) as f:
             acl = re.search(r"(ACL SETUSER .*)", f.read()).group(1)
         r.cli(*acl.replace("PASSWORD", "secret").split())
+        # What its URLs of other forms need: Sentinel's, and the cluster's.
+        for command in (["ROLE"], ["CLUSTER", "INFO"], ["CLUSTER", "SLOTS"]):
+            said = r.cli("--user", "wscast", "--pass", "secret", *command)
+            self.assertNotIn("NOPERM", str(said))
         with open(os.path.join(self.dir, "redis.password"), "w") as f:
             f.write("secret\n")
         port = free_port()
