@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "tools/wsctl_proc.h"
 #include "tools/wsctl_top.h"
 
 #define CHANNELS_REPORTED 20 /* where no screen says how many */
@@ -70,6 +71,8 @@ put_server(FILE *out, const struct screen *s, const struct maps *m,
 		    style_off(s));
 	else
 		fputs("up", out);
+	if (proc_is_stopped(m->supervisor))
+		fprintf(out, ", %sSTOPPED%s", style_on(s, STYLE_BAD), style_off(s));
 	if (v->draining)
 		fprintf(out, ", %sDRAINING%s", style_on(s, STYLE_WARN), style_off(s));
 	(void)clock_gettime(CLOCK_REALTIME, &now);
@@ -324,9 +327,9 @@ top_text(const struct ctl *ctl, const struct maps *m, const struct top_view *v,
 		return NULL;
 	s.width = look->columns;
 	r = put_all(out, &s, m, v, look);
-	if (r == 0 && look->rows > 1) {
+	if (r == 0 && look->rows > 0) {
 		fflush(out);
-		len = cut_rows(text, len, look->rows - 1);
+		len = look->rows > 1 ? cut_rows(text, len, look->rows - 1) : 0;
 		(void)fseek(out, (long)len, SEEK_SET);
 		put_keys(out, &s, look);
 	}

@@ -254,7 +254,7 @@ class Terminal(Case):
 
     def test_picture_fits_every_terminal(self):
         screen = Screen(self, self.d)
-        for rows, columns in ((24, 80), (50, 132), (12, 60), (24, 80), (6, 40)):
+        for rows, columns in ((24, 80), (50, 132), (12, 60), (24, 80), (1, 80), (6, 40)):
             screen.size(rows, columns)
             screen.proc.send_signal(signal.SIGWINCH)
             frame = screen.until(lambda f: len(f) <= rows)
@@ -418,6 +418,8 @@ class Maps(Case):
         self.assertEqual(self.stopped(d, "status").stdout.count("serving"), 2)
         got = json.loads(self.stopped(d, "top", "--once", "--json", "-i", "100ms").stdout)
         self.assertEqual(len(got["workers"]), 2)
+        head = self.stopped(d, "top", "--once", "-i", "100ms").stdout.splitlines()[0]
+        self.assertIn(", STOPPED", head)
 
     def test_stopped_supervisor_leaves_no_command_hanging(self):
         d = self.daemon(workers=1)
