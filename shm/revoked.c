@@ -43,15 +43,25 @@ is_of(const struct revoked_entry *e, const struct revoked_id *id)
 	       atomic_load_explicit(&e->hash[1], memory_order_relaxed) == id->hash[1];
 }
 
+uint64_t
+revoked_until(const struct revoked *r, const struct revoked_id *id)
+{
+	const struct revoked_entry *set = r->entry[id->hash[0] % REVOKED_SETS];
+	uint64_t longest = 0;
+
+	for (unsigned i = 0; i < REVOKED_WAYS; i++) {
+		uint64_t until = until_of(&set[i]);
+
+		if (until > longest && is_of(&set[i], id))
+			longest = until;
+	}
+	return longest;
+}
+
 bool
 revoked_has(const struct revoked *r, const struct revoked_id *id, uint64_t now_ms)
 {
-	const struct revoked_entry *set = r->entry[id->hash[0] % REVOKED_SETS];
-
-	for (unsigned i = 0; i < REVOKED_WAYS; i++)
-		if (until_of(&set[i]) > now_ms && is_of(&set[i], id))
-			return true;
-	return false;
+	return revoked_until(r, id) > now_ms;
 }
 
 static void

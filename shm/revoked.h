@@ -61,6 +61,9 @@ int revoked_add(struct revoked *r, const struct revoked_id *id, uint64_t until_m
 /* Whether it is revoked now. */
 bool revoked_has(const struct revoked *r, const struct revoked_id *id, uint64_t now_ms);
 
+/* Until when it is revoked, 0 if it is not. */
+uint64_t revoked_until(const struct revoked *r, const struct revoked_id *id);
+
 /* Writer: free what is over, and count the rest; once in a while. */
 void revoked_tick(struct revoked *r, uint64_t now_ms);
 

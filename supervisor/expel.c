@@ -14,6 +14,7 @@
 #define CHANNEL "!revoke"
 #define KEY PEERS_KEY "revoked"
 #define LEARNED_MAX "65536"
+#define SOON_MS 5000 /* before then, each worker has looked */
 
 _Static_assert(REVOKED_SETS *REVOKED_WAYS == 65536, "as many as LEARNED_MAX");
 _Static_assert(REVOKED_TEXT_MAX == REVOCATION_NAME_MAX, "what is told fits");
@@ -29,33 +30,58 @@ expel_now_ms(void)
 
 /* ---- here ---- */
 
-/* As expel_revoke() does. */
-static int
-revoke_here(struct supervisor *s, const struct revocation *rev, uint64_t until_ms,
-    uint64_t *ret_record)
+static enum revoked_kind
+kind_of(const struct revocation *rev)
 {
-	enum revoked_kind kind = rev->is_user ? REVOKED_USER : REVOKED_JTI;
-	struct revoked *table = ring_revoked(s->ring);
-	struct ring_desc desc = {
-	    .type = RING_EXPEL, .channel = RING_NO_CHANNEL, .data_kind = EXPEL_REVOKED};
-	uint64_t now_ms = expel_now_ms();
-	struct revoked_id id;
-	int r;
+	return rev->is_user ? REVOKED_USER : REVOKED_JTI;
+}
 
-	if (!revoked_id(table, kind, rev->name, rev->len, &id))
-		return -EINVAL;
-	r = revoked_add(table, &id, until_ms, now_ms);
-	if (r < 0 || until_ms <= now_ms) {
-		desc.data_kind = rev->is_user ? EXPEL_USER : EXPEL_JTI;
-		desc.offset = id.hash[0];
-		desc.arg = id.hash[1];
-	}
+/* Whom workers are to look for: all who are in the table then. */
+static const struct ring_desc table_desc = {
+    .type = RING_EXPEL, .channel = RING_NO_CHANNEL, .data_kind = EXPEL_REVOKED};
+
+/* This one alone, whatever the table says then. */
+static struct ring_desc
+name_desc(const struct revocation *rev, const struct revoked_id *id)
+{
+	struct ring_desc desc = table_desc;
+
+	desc.data_kind = rev->is_user ? EXPEL_USER : EXPEL_JTI;
+	desc.offset = id->hash[0];
+	desc.arg = id->hash[1];
+	return desc;
+}
+
+static int
+remember(struct supervisor *s, const struct revoked_id *id, uint64_t until_ms,
+    uint64_t now_ms)
+{
+	int r = revoked_add(ring_revoked(s->ring), id, until_ms, now_ms);
+
 	if (r < 0) {
 		s->expelled.full++;
 		(void)log_limited(&s->expel_limit, supervisor_now_ms(), LOG_ERROR, r,
 		    "too many users and tokens are revoked: one more is not "
 		    "remembered, and may come in again");
 	}
+	return r;
+}
+
+/* As expel_revoke() does. */
+static int
+revoke_here(struct supervisor *s, const struct revocation *rev, uint64_t until_ms,
+    uint64_t *ret_record)
+{
+	struct ring_desc desc = table_desc;
+	uint64_t now_ms = expel_now_ms();
+	struct revoked_id id;
+	int r;
+
+	if (!revoked_id(ring_revoked(s->ring), kind_of(rev), rev->name, rev->len, &id))
+		return -EINVAL;
+	r = remember(s, &id, until_ms, now_ms);
+	if (r < 0 || until_ms <= now_ms + SOON_MS)
+		desc = name_desc(rev, &id);
 	*ret_record = publisher_control(&s->publisher, &desc);
 	return *ret_record == 0 ? -ENOMEM : r;
 }
@@ -176,23 +202,42 @@ expel_told(struct supervisor *s, const char *text, size_t len)
 
 /* ---- what was revoked before we were there ---- */
 
+/* Returns whether it is news. */
+static bool
+learn(struct supervisor *s, const redisReply *member, const redisReply *score)
+{
+	uint64_t now_ms = expel_now_ms(), until_ms;
+	struct revocation rev;
+	struct revoked_id id;
+	struct ring_desc desc;
+
+	if (member->str == NULL || score->str == NULL ||
+	    revocation_parse(member->str, member->len, &rev) < 0 ||
+	    !revoked_id(ring_revoked(s->ring), kind_of(&rev), rev.name, rev.len, &id))
+		return false;
+	until_ms = strtoull(score->str, NULL, 10);
+	if (until_ms <= now_ms || until_ms <= revoked_until(ring_revoked(s->ring), &id))
+		return false;
+	if (remember(s, &id, until_ms, now_ms) == 0)
+		return true;
+	desc = name_desc(&rev, &id);
+	(void)publisher_control(&s->publisher, &desc);
+	return false;
+}
+
+/* One record is enough for all: there may be as many as the index of the ring has. */
 static void
 on_learned(void *owner, uint64_t tag, const redisReply *r)
 {
 	struct supervisor *s = owner;
+	bool news = false;
 
 	if (r == NULL || r->type != REDIS_REPLY_ARRAY)
 		return;
-	for (size_t i = 0; i + 1 < r->elements; i += 2) {
-		const redisReply *member = r->element[i], *score = r->element[i + 1];
-		struct revocation rev;
-		uint64_t record;
-
-		if (member->str != NULL && score->str != NULL &&
-		    revocation_parse(member->str, member->len, &rev) == 0)
-			(void)revoke_here(
-			    s, &rev, strtoull(score->str, NULL, 10), &record);
-	}
+	for (size_t i = 0; i + 1 < r->elements; i += 2)
+		news = learn(s, r->element[i], r->element[i + 1]) || news;
+	if (news && publisher_control(&s->publisher, &table_desc) == 0)
+		log_error(-ENOMEM, "who was revoked meanwhile is not closed");
 }
 
 void

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import unittest
 
 from websockets import InvalidStatusCode
@@ -219,6 +220,55 @@ class Tokens(Case):
                 else:
                     await c.ok(ping={})
                     await c.close()
+
+        run(go())
+
+    def test_revoke_learned_on_a_new_link_closes_and_leaves_the_past(self):
+        """All that a link teaches is one record, and what was known before none: the
+        channels keep their past."""
+        redis = self.redis()
+        d = self.daemon(self.auth, redis=redis)
+
+        def again(n):
+            """Cut off, it learns what holds; returns the records that this cost."""
+            before = d.metric("ring_records_total")
+            redis.cli("CLIENT", "KILL", "TYPE", "normal")
+            wait_until("it has learned", lambda: d.ctl("status")["peers_up"]
+                       and d.ctl("status")["revocations"] == n)
+            return d.metric("ring_records_total") - before
+
+        async def go():
+            wait_until("it hears", lambda: d.ctl("status")["peers_up"])
+            crowd = await self.crowd(d)
+            until = str(int(time.time() * 1000) + 600000)
+            args = [w for n in range(999) for w in (until, '{"user":"user%d"}' % n)]
+            redis.cli("ZADD", "wscast:{!}revoked", *args, until, '{"user":"alice"}')
+            self.assertLess(again(1000), 100)
+            redis.cli("ZADD", "wscast:{!}revoked", until, '{"user":"one more"}')
+            self.assertLess(again(1001), 100)
+            await self.check_gone(crowd, 4403, ("alice", "a1"), ("alice", "a2"))
+            for c in crowd.values():
+                await c.close()
+
+        run(go())
+
+    def test_revoke_that_is_over_before_a_worker_looks_closes(self):
+        d = self.daemon(self.auth, workers=1)
+
+        async def go():
+            crowd = await self.crowd(d)
+            pid = d.workers()[0]["pid"]
+            os.kill(pid, signal.SIGSTOP)
+            ctl = Ctl(d.control)
+            ctl.send({"cmd": "revoke", "user": "alice", "for": 0.2})
+            wait_until("it is noted", lambda: d.metric("revoked_total") == 1)
+            wait_until("it is over", lambda: d.ctl("status")["revocations"] == 0)
+            os.kill(pid, signal.SIGCONT)
+            self.assertEqual(ctl.line()["ok"]["closed"], 2)
+            ctl.close()
+            await self.check_gone(crowd, 4403, ("alice", "a1"), ("alice", "a2"))
+            for c in crowd.values():
+                await c.close()
 
         run(go())
 
