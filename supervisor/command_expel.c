@@ -163,7 +163,7 @@ command_revoke(struct ctl_client *c)
 	static const char *const members[] = {"user", "jti"};
 	struct supervisor *s = c->sock->s;
 	struct revocation rev;
-	uint64_t record = 0;
+	uint64_t record = 0, until_ms;
 	const char *which;
 	int r;
 
@@ -173,12 +173,13 @@ command_revoke(struct ctl_client *c)
 	if (which == NULL || !revoke_whom(c, which, &rev) ||
 	    !revoke_for(c, &rev.for_ms))
 		return;
-	r = expel_revoke(s, &rev, expel_now_ms() + rev.for_ms, &record);
+	until_ms = expel_now_ms() + rev.for_ms;
+	r = expel_revoke(s, &rev, until_ms, &record);
 	if (r == -ENOSPC) {
 		say_error(c, CONTROL_INTERNAL, "too many are revoked already");
 		return;
 	}
-	c->told = s->peers == NULL || expel_tell(s, &rev) == 0;
+	c->told = s->peers == NULL || expel_tell(s, &rev, until_ms) == 0;
 	log_notice(
 	    "a %s is revoked for %.0f s, on demand", which, (double)rev.for_ms / 1000);
 	wait_expelled(c, record);

@@ -11,8 +11,6 @@
 #include "supervisor/peers.h"
 #include "supervisor/supervisor.h"
 
-#define CHANNEL "!revoke"
-#define KEY PEERS_KEY "revoked"
 #define LEARNED_MAX "65536"
 #define SOON_MS 5000 /* before then, each worker has looked */
 
@@ -123,81 +121,32 @@ void
 expel_tick(struct supervisor *s)
 {
 	revoked_tick(ring_revoked(s->ring), expel_now_ms());
+	expel_tell_tick(s);
 }
 
 /* ---- all hosts ---- */
-
-static void
-not_kept(struct supervisor *s)
-{
-	s->expelled.not_kept++;
-	(void)log_limited(&s->expel_limit, supervisor_now_ms(), LOG_WARNING, 0,
-	    "Redis did not keep a revocation: a host that starts "
-	    "later may not know of it; revoke again");
-}
-
-static void
-on_kept(void *owner, uint64_t tag, const redisReply *r)
-{
-	if (r == NULL || r->type == REDIS_REPLY_ERROR)
-		not_kept(owner);
-}
-
-/* For hosts that come later. */
-static void
-keep(struct supervisor *s, const struct revocation *rev)
-{
-	char *member = revocation_kept(rev);
-	char score[24];
-	const char *argv[4] = {"ZADD", KEY, score, member};
-	size_t lens[4] = {4, strlen(KEY)};
-
-	lens[2] = (size_t)snprintf(score, sizeof(score), "%llu",
-	    (unsigned long long)(expel_now_ms() + rev->for_ms));
-	lens[3] = member == NULL ? 0 : strlen(member);
-	if (rev->for_ms > 0 && (member == NULL || peers_command(s->peers, 4, argv, lens,
-						      on_kept, s, 0) < 0))
-		not_kept(s);
-	free(member);
-}
-
-int
-expel_tell(struct supervisor *s, const struct revocation *rev)
-{
-	struct revocation ours = *rev;
-	char *message;
-	int r = -ENOMEM;
-
-	(void)snprintf(ours.node, sizeof(ours.node), "%s", peers_node(s->peers));
-	message = revocation_told(&ours);
-	if (message != NULL)
-		r = peers_tell(s->peers, CHANNEL, message, strlen(message));
-	if (r == 0)
-		keep(s, rev);
-	free(message);
-	return r;
-}
 
 void
 expel_told(struct supervisor *s, const char *text, size_t len)
 {
 	struct revocation rev;
-	uint64_t record;
+	uint64_t record, until_ms;
 
 	if (revocation_parse(text, len, &rev) < 0) {
 		s->expelled.malformed++;
 		(void)log_limited(&s->expel_limit, supervisor_now_ms(), LOG_WARNING, 0,
-		    "%zu bytes on " CHANNEL " revoke nobody; send "
+		    "%zu bytes on " EXPEL_TELL_CHANNEL " revoke nobody; send "
 		    "{\"user\":\"…\",\"for\":SECONDS}, or \"jti\"",
 		    len);
 		return;
 	}
 	if (strcmp(rev.node, peers_node(s->peers)) == 0)
 		return; /* our own */
-	(void)expel_revoke(s, &rev, expel_now_ms() + rev.for_ms, &record);
+	until_ms = expel_now_ms() + rev.for_ms;
+	(void)expel_revoke(s, &rev, until_ms, &record);
 	/* A backend has told the hosts that are here, and no other. */
 	if (rev.node[0] == '\0')
-		keep(s, &rev);
+		expel_keep(s, &rev, until_ms);
 }
 
 /* ---- what was revoked before we were there ---- */
@@ -245,16 +194,19 @@ expel_learn(struct supervisor *s)
 {
 	static const char count[] = LEARNED_MAX;
 	char now[24];
-	const char *forget[4] = {"ZREMRANGEBYSCORE", KEY, "-inf", now};
+	const char *forget[4] = {"ZREMRANGEBYSCORE", EXPEL_TELL_KEY, "-inf", now};
 	/* Those that hold longest, and no more than there is room for. */
 	const char *ask[8] = {
-	    /* NOLINTNEXTLINE(bugprone-suspicious-missing-comma): KEY is two literals */
-	    "ZREVRANGEBYSCORE", KEY, "+inf", now, "WITHSCORES", "LIMIT", "0", count};
+	    /* NOLINTNEXTLINE(bugprone-suspicious-missing-comma): it is two literals */
+	    "ZREVRANGEBYSCORE", EXPEL_TELL_KEY, "+inf", now, "WITHSCORES", "LIMIT", "0",
+	    count};
 	size_t now_len = (size_t)snprintf(
 	    now, sizeof(now), "%llu", (unsigned long long)expel_now_ms());
-	size_t forget_lens[4] = {16, strlen(KEY), 4, now_len};
-	size_t ask_lens[8] = {16, strlen(KEY), 4, now_len, 10, 5, 1, strlen(count)};
+	size_t forget_lens[4] = {16, strlen(EXPEL_TELL_KEY), 4, now_len};
+	size_t ask_lens[8] = {
+	    16, strlen(EXPEL_TELL_KEY), 4, now_len, 10, 5, 1, strlen(count)};
 
+	expel_tell_again(s);
 	if (peers_command(s->peers, 4, forget, forget_lens, NULL, NULL, 0) < 0 ||
 	    peers_command(s->peers, 8, ask, ask_lens, on_learned, s, 0) < 0)
 		log_warning(0, "what was revoked before cannot be asked for");

@@ -13,6 +13,7 @@
 
 #include "shm/revoked.h"
 #include "shm/ring.h"
+#include "supervisor/expel_tell.h"
 
 struct revocation;
 struct supervisor;
@@ -22,7 +23,7 @@ struct expel_counts {
 	uint64_t kicks, revocations;
 	uint64_t full;      /* revocations that there was no room to remember */
 	uint64_t malformed; /* what came and was none */
-	uint64_t not_kept;  /* revocations that Redis did not keep */
+	uint64_t not_kept;  /* revocations that Redis did not keep, and never will */
 };
 
 /*
@@ -42,9 +43,6 @@ int expel_revoke(struct supervisor *s, const struct revocation *rev, uint64_t un
 uint64_t expel_client(struct supervisor *s, uint64_t client);
 uint64_t expel_channel(struct supervisor *s, uint32_t channel);
 
-/* Tell the other hosts. Returns 0, or -ENOTCONN when they cannot be told now. */
-int expel_tell(struct supervisor *s, const struct revocation *rev)
-    __attribute__((warn_unused_result));
 /* What another host, or a backend, published on PREFIX!revoke. */
 void expel_told(struct supervisor *s, const char *text, size_t len);
 /* The link to Redis is there: learn what was revoked meanwhile. */

@@ -21,7 +21,8 @@
  *                     (redis_target.c, redis_topology.c), each a connection
  *                     (redis_conn.c, redis_tls.c, resolver.c) that is made anew when it
  *                     is lost
- *   peers.c           what hosts on one Redis tell each other (expel.c: who is to go)
+ *   peers.c           what hosts on one Redis tell each other (expel.c, expel_tell.c:
+ *                     who is to go)
  *   notify.c          what systemd is told
  */
 #include <errno.h>

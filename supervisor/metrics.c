@@ -266,8 +266,11 @@ put_expelled(const struct supervisor *s, FILE *out)
 	    n->full);
 	count(out, "revoked_malformed", "what came from Redis and revokes nobody",
 	    n->malformed);
+	gauge(out, "revocations_unkept",
+	    "revocations that Redis has not taken yet, and is asked to again",
+	    s->expel_tell.n);
 	count(out, "revoked_not_kept",
-	    "revocations that Redis did not keep for hosts that come later",
+	    "revocations that Redis did not keep, when too many waited to ask it again",
 	    n->not_kept);
 	count(out, "kicks", "kicks that were asked for", n->kicks);
 }

@@ -483,6 +483,7 @@ feed_make(struct supervisor *s)
 	}
 	asks.complete = s->feed->ops->complete;
 	registry_set_feed(s->registry, &asks, s);
+	expel_tell_init(&s->expel_tell);
 	r = peers_new(s->loop, s->settings, &peers_events, s, &s->peers);
 	return r < 0 ? r : presence_new(s, &s->presence);
 }
@@ -535,6 +536,7 @@ supervisor_done(struct supervisor *s)
 	feed_free(s->feed);
 	presence_free(s->presence);
 	peers_free(s->peers);
+	expel_tell_done(&s->expel_tell);
 	notify_free(s->notify);
 	registry_free(s->registry);
 	rules_free(s->rules);

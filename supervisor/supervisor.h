@@ -48,6 +48,7 @@ struct supervisor {
 	struct peers *peers; /* NULL: there are none */
 	struct presence *presence;
 	struct expel_counts expelled;
+	struct expel_tell expel_tell;
 	struct log_limit expel_limit;
 	struct ctlsock *ctlsock;
 	struct admin *admin; /* NULL: none */

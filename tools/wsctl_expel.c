@@ -20,8 +20,9 @@ show_closed(struct ctl *ctl, json_t *request, const char *nobody)
 	else
 		printf("connections closed here: %lld\n", closed);
 	if (json_is_false(json_object_get(ok, "told"))) {
-		ctl_complain("the other hosts could not be told: say it again when "
-			     "Redis is there");
+		ctl_complain("the other hosts could not be told: %s",
+		    ctl->for_s == 0 ? "say it again when Redis is there"
+				    : "they are when Redis is there again");
 		o = OUTCOME_FAILED;
 	} else if (closed == 0 && nobody != NULL) {
 		ctl_complain("%s", nobody);

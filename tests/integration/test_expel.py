@@ -316,6 +316,55 @@ class Hosts(Case):
         self.wait_revocations(3, a, b)
         self.assertEqual(redis.cli("ZCARD", "wscast:{!}revoked"), "3")
 
+    def test_revoke_for_less_takes_nothing_from_one_for_longer(self):
+        """Also not for hosts that come later."""
+        redis = self.redis()
+        a, b = self.host(redis), self.host(redis)
+        soon = (time.time() + 300) * 1000
+        a.ctl("revoke", user="alice", **{"for": 600})
+        self.wait_revocations(1, b)
+        b.ctl("revoke", user="alice", **{"for": 60})
+        redis.cli("PUBLISH", "wscast:!revoke", '{"user":"alice","for":60}')
+        redis.cli("PUBLISH", "wscast:!revoke", '{"user":"bob","for":60}')
+        self.wait_revocations(2, a, b)
+        wait_until("it is kept", lambda: redis.cli("ZCARD", "wscast:{!}revoked") == "2")
+        self.assertGreater(int(redis.cli("ZSCORE", "wscast:{!}revoked", '{"user":"alice"}')), soon)
+
+    def test_revoke_that_redis_refuses_to_keep_is_tried_again(self):
+        redis = self.redis()
+        a = self.host(redis)
+        redis.cli("CONFIG", "SET", "maxmemory", "1")
+        a.ctl("revoke", user="alice", **{"for": 600})
+        a.wait_line("did not keep a revocation")
+        self.assertEqual(a.metric("revocations_unkept"), 1)
+        redis.cli("CONFIG", "SET", "maxmemory", "0")
+        wait_until("it is kept", lambda: redis.cli("ZCARD", "wscast:{!}revoked") == "1")
+        wait_until("it knows", lambda: a.metric("revocations_unkept") == 0)
+        self.wait_revocations(1, self.host(redis))
+
+    def test_revoke_without_redis_is_told_when_it_is_back(self):
+        redis = self.redis()
+        a, b = self.host(redis), self.host(redis)
+        redis.stop()
+        for d in (a, b):
+            wait_until("it is gone", lambda: not d.ctl("status")["peers_up"])
+        self.assertFalse(a.ctl("revoke", jti="5f0c", **{"for": 600})["told"])
+        self.assertFalse(a.ctl("revoke", user="gone", **{"for": 0})["told"])
+        self.assertEqual(a.metric("revocations_unkept"), 1)
+        redis.start()
+        self.wait_revocations(1, a, b)
+        self.assertEqual(redis.cli("ZRANGE", "wscast:{!}revoked", "0", "-1"), '{"jti":"5f0c"}')
+        self.wait_revocations(1, self.host(redis))
+
+    def test_revoke_that_nobody_was_told_is_said_at_the_end(self):
+        redis = self.redis()
+        a = self.host(redis)
+        redis.stop()
+        wait_until("it is gone", lambda: not a.ctl("status")["peers_up"])
+        a.ctl("revoke", user="alice", **{"for": 600})
+        a.stop()
+        a.wait_line("1 revocations were not kept by Redis")
+
     def test_revoke_survives_serving_processes(self):
         d = self.daemon()
         d.ctl("revoke", jti="x")
