@@ -132,13 +132,14 @@ tell_gap(struct worker *w, uint32_t slot, const struct sub *sub, uint64_t begin)
  * Where a subscription goes on. With slow = latest it is enough to stay within the
  * window, as long as only such leave it for which a newer one stands. Where another
  * does, the client must begin anew with that channel, and is told so once: as with slow
- * = skip.
+ * = skip. So is one that resumed, whatever leaves: it was told that it gets all.
  */
 static uint64_t
 move_on(struct worker *w, uint32_t slot, unsigned i, uint64_t cursor, uint64_t floor,
     uint64_t *lost)
 {
-	struct sub *sub = &slot_subs(w, worker_slot(w, slot))[i];
+	struct slot *s = worker_slot(w, slot);
+	struct sub *sub = &slot_subs(w, s)[i];
 	const struct chan *ch = &w->channels->chan[sub->channel];
 	uint64_t begin = cursor;
 
@@ -146,7 +147,7 @@ move_on(struct worker *w, uint32_t slot, unsigned i, uint64_t cursor, uint64_t f
 		begin += sub->from - (uint32_t)cursor;
 	if (begin >= floor)
 		return begin;
-	if (ch->latest && !loses(ch, begin, floor)) {
+	if (ch->latest && !(s->marks & SLOT_REPLAY) && !loses(ch, begin, floor)) {
 		pass_over(w, sub->channel, begin, floor);
 		return floor;
 	}
@@ -164,7 +165,6 @@ skip(struct worker *w, uint32_t slot, uint64_t floor)
 	uint8_t before = slot_surgery_begin(s);
 	uint64_t lost = 0;
 
-	s->marks &= (uint8_t)~SLOT_REPLAY;
 	slot_set_pos(s, (uint32_t)w->done, slot_tx(s)); /* what is told comes there */
 	/* A notice may close the connection, and with it its subscriptions. */
 	for (unsigned i = 0; i < s->nsubs; i++) {
@@ -173,6 +173,8 @@ skip(struct worker *w, uint32_t slot, uint64_t floor)
 		if (next < first)
 			first = next;
 	}
+	if (first == w->done) /* nothing is left to be sent again */
+		s->marks &= (uint8_t)~SLOT_REPLAY;
 	if (slot_state(s) == SLOT_OPEN)
 		slot_set_pos(s, (uint32_t)first, slot_tx(s));
 	slot_surgery_end(s, before);

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "tests/unit/scene.h"
+#include "worker/subs.h"
 
 #define LATEST "[channel *]\nslow = latest\n"
 
@@ -253,6 +254,52 @@ test_slow_latest_lapped_counts_what_it_passes_over(void **state)
 	end(&f);
 }
 
+/* Who resumed was promised all, so it is told of what leaves before it was sent, though
+ * a newer one stands for it; from then on it is as slow as others are. */
+static void
+test_slow_latest_lapped_while_it_resumes_is_told(void **state)
+{
+	struct fixture f;
+
+	begin(&f, LATEST);
+	scene_lag(&f.sc, 0, 0);
+	worker_slot(&f.sc.w, 0)->marks |= SLOT_REPLAY;
+	others(&f, 100);
+	publish(&f, 0, NULL, "newest");
+	others(&f, 150);
+	assert_int_equal(counter(&f, PAGE_replaced), 0);
+	assert_int_equal(counter(&f, PAGE_skipped), 1);
+	assert_true(counter(&f, PAGE_skipped_messages) > 0);
+	assert_false(worker_slot(&f.sc.w, 0)->marks & SLOT_REPLAY);
+	publish(&f, 0, "a", "end");
+	assert_comes(&f, "", "end");
+	end(&f);
+}
+
+/* ... and what is not about to leave is sent whole. */
+static void
+test_slow_latest_lapped_while_it_resumes_gets_the_rest(void **state)
+{
+	struct fixture f;
+
+	scene_make(&f.sc, LATEST, 8);
+	scene_client(&f.sc, &f.peer);
+	subscribe_both(&f.sc);
+	scene_adopt(&f.sc);
+	scene_lag(&f.sc, 0, 1);
+	others(&f, 100);
+	slot_subs(&f.sc.w, worker_slot(&f.sc.w, 0))[0].from =
+	    (uint32_t)ring_head(f.sc.ring);
+	worker_slot(&f.sc.w, 0)->marks |= SLOT_REPLAY;
+	publish(&f, 0, "a", "old");
+	publish(&f, 0, "a", "new");
+	others(&f, 120);
+	assert_int_equal(counter(&f, PAGE_skipped), 1);
+	publish(&f, 0, NULL, "end");
+	assert_comes(&f, "old new ", "end");
+	end(&f);
+}
+
 /* It lags, is sent the newest of two keys, and its process dies before it notes that.
  */
 static void
@@ -320,6 +367,8 @@ main(void)
 	    cmocka_unit_test(test_slow_latest_follows_gets_all),
 	    cmocka_unit_test(test_slow_latest_losing_a_key_skips_the_channel),
 	    cmocka_unit_test(test_slow_latest_lapped_counts_what_it_passes_over),
+	    cmocka_unit_test(test_slow_latest_lapped_while_it_resumes_is_told),
+	    cmocka_unit_test(test_slow_latest_lapped_while_it_resumes_gets_the_rest),
 	    cmocka_unit_test(test_slow_latest_successor_retraces_by_the_old_rule),
 	    cmocka_unit_test(
 		test_slow_latest_successor_retraces_what_has_a_newer_since),
