@@ -29,7 +29,7 @@ _wsctl_say() {
 	esac
 }
 
-# The kind of what stands behind an option, or is a command's argument.
+# The kind of what stands behind an option of command $2, or is a command's argument.
 _wsctl_kind() {
 	case $1 in
 	-c | --channel | publish | tail | history | presence | channels) echo channels ;;
@@ -39,7 +39,8 @@ _wsctl_kind() {
 	config) echo keys ;;
 	log-level) echo levels ;;
 	help) echo commands ;;
-	-s | --socket | --key | --conf | check) echo files ;;
+	-s | --socket | --conf | check) echo files ;;
+	--key) [ "$2" = token ] && echo files || echo nothing ;; # publish: a message's
 	-n | --limit | -i | --interval | --for | --over | --ttl | --jti | --sub | --aud | --iss | \
 		--channels | --subscribe | --publish) echo nothing ;;
 	esac
@@ -63,7 +64,7 @@ _wsctl() {
 			command=$word
 		fi
 	done
-	[[ $prev == -* ]] && kind=$(_wsctl_kind "$prev")
+	[[ $prev == -* ]] && kind=$(_wsctl_kind "$prev" "$command")
 	if [ -z "$kind" ]; then
 		if [[ $cur == -* ]]; then
 			kind=options

@@ -57,8 +57,10 @@ function __wsctl_offer
                 awk '/^\[/ { s = substr($0, 2); next } { print s "." $0 }'
         case log-level
             printf '%s\n' error warning notice info debug
-        case -s --socket --key --conf check
+        case -s --socket --conf check
             __fish_complete_path $cur
+        case --key # publish: a message's
+            test "$command" = token; and __fish_complete_path $cur
     end
 end
 

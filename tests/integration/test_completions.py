@@ -54,7 +54,7 @@ compadd() {
 	return 0
 }
 _describe() { local -a take; take=("${(@P)2}"); for w in $take; do w=${w%%:*}; [[ $w == "$PREFIX"* ]] && print -r -- $w; done }
-_files() { : }
+_files() { print -rl -- *(N) }
 line=$2
 words=(${(z)line}); [[ $line == *' ' ]] && words+=("")
 CURRENT=${#words}; PREFIX=${words[CURRENT]}
@@ -103,6 +103,10 @@ class Completions:
         for line in ("tail ", "restart ", "kick ", "config ", "clients -u ", "kick -c "):
             self.check("wsctl " + line, [])
         self.check("wsctl log-level ", ["error", "warning", "notice", "info", "debug"])
+
+    def test_key_is_a_file_for_token_alone(self):
+        self.assertIn("README.md", self.offer("wsctl", "wsctl token --key ", "/nowhere"))
+        self.check("wsctl publish --key ", [])
 
     def test_names_come_from_the_server(self):
         d = self.daemon(workers=3)
