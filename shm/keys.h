@@ -9,7 +9,9 @@
  * Of fixed size, twice as many entries as there are records: a key is named by a keyed
  * hash of 128 bits, and the hash names a set of entries. Where a set is full the oldest
  * goes. Nearly always its record has left the ring; else that record is never marked as
- * superseded: who lags gets it besides the newer one, and nothing is lost.
+ * superseded: who lags gets it besides the newer one, and nothing is lost. Two keys of
+ * one hash would stand for each other; who does not know the salt cannot look for such.
+ * (A worker may read it, and gains nothing: it may publish with any key anyway.)
  *
  * Units    numbers are those of records, as in ring.h.
  * Process  the ring's writer alone.

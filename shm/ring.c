@@ -1,8 +1,8 @@
 /*
  * ring.c - see ring.h.
  *
- * The memfd:  header | directory | revoked | keys | index | frames of dialect 0 | ...
- * of dialect 5 Mapped:     the same, but each dialect's frames twice in a row.
+ * The memfd:  header | directory | revoked | keys | index | frames of each dialect
+ * Mapped:     the same, but each dialect's frames twice in a row.
  *
  * Which records are whole is one range, [oldest, head). Head rises by ring_commit();
  * oldest rises before anything is overwritten, up to the lowest floor at most.

@@ -16,8 +16,8 @@ PREFIX = "wscast:"
 LINGER_S = 6  # REGISTRY_LINGER_MS, and the tick that ends it
 IN_FLIGHT = 200  # requests of one connection that may wait (WAITS_MAX is 256)
 # What stays of a channel at most, once its place was ever needed: a directory entry
-# (256 bytes), the registry's (72, and 16 of sets), its place in the map of names (12, at
-# half load), and on the worker its table entry (32), struct chan (56), name, and place
+# (256 bytes), the registry's (56, and 16 of sets), its place in the map of names (12, at
+# half load), and on the worker its table entry (32), struct chan (80), name, and place
 # in that map. Such places are used again, so they are as many as there were channels at
 # one time: held, lingering, and retired ones (RETIRED_MAX).
 # Arrays that double may be twice as long.
