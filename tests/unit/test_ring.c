@@ -453,7 +453,8 @@ test_ring_room_every_dialect_counts(void **state)
 
 	ring_set_worker(f->writer, 0, f->page);
 	for (int i = 1; i <= 8; i++)
-		assert_int_equal(publish(f->writer, RING_DIALECTS - 1, FRAME_MAX, i), i);
+		assert_int_equal(
+		    publish(f->writer, RING_DIALECTS - 1, FRAME_MAX, i), i);
 	assert_non_null(ring_room(f->writer, 0, 1));
 	assert_null(ring_room(f->writer, RING_DIALECTS - 1, 1));
 	assert_int_equal(errno, ENOBUFS);
