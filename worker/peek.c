@@ -1,33 +1,19 @@
 /* peek.c - see peek.h */
 #include <errno.h>
 #include <poll.h>
-#include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "proto/http.h"
 #include "proto/proxy.h"
 #include "worker/client.h"
+#include "worker/edge.h"
 #include "worker/peek.h"
 #include "worker/reader.h"
 #include "worker/tls_opening.h"
 
-#define EDGES 64 /* taken in one go */
-
 _Static_assert(
     PEEK_MAX >= HTTP_HEAD_MAX && PEEK_MAX >= PROXY_MAX && PEEK_MAX <= READER_BUFFER,
     "all that is peeked at is seen whole");
-
-/*
- * A TCP socket is told by SO_RCVLOWAT to report more than was seen. A unix socket's
- * poll does not heed that: it would be readable all the time. So it is taken out of the
- * loop meanwhile, and put into an epoll set of its own that reports each arrival once.
- */
-struct peeks {
-	ev_io io;
-	int epfd;
-};
 
 size_t
 peek(struct worker *w, uint32_t slot)
@@ -50,16 +36,8 @@ peek(struct worker *w, uint32_t slot)
 	return 0;
 }
 
-static int
-edge_add(struct worker *w, uint32_t slot)
-{
-	struct epoll_event e = {
-	    .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u32 = slot};
-
-	client_want_read(w, slot, false);
-	return epoll_ctl(w->peeks->epfd, EPOLL_CTL_ADD, worker_slot(w, slot)->fd, &e);
-}
-
+/* A TCP socket is told by SO_RCVLOWAT to report more than was seen. A unix socket's
+ * poll does not heed that. */
 void
 peek_wait(struct worker *w, uint32_t slot, size_t seen)
 {
@@ -78,7 +56,7 @@ peek_wait(struct worker *w, uint32_t slot, size_t seen)
 	if (!(s->marks & SLOT_UNCOUNTED))
 		r = setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low));
 	else if (before == 0)
-		r = edge_add(w, slot);
+		r = edge_wait(w, slot);
 	if (r < 0)
 		client_close(w, slot, CLIENT_END_SERVER);
 }
@@ -92,13 +70,10 @@ stop_waiting(struct worker *w, uint32_t slot)
 
 	if (s->rcvlowat == 0)
 		return;
-	if (s->marks & SLOT_UNCOUNTED) {
-		/* A predecessor's set is gone: then it is in none. */
-		(void)epoll_ctl(w->peeks->epfd, EPOLL_CTL_DEL, s->fd, NULL);
-		client_want_read(w, slot, true);
-	} else {
+	if (s->marks & SLOT_UNCOUNTED)
+		edge_stop(w, slot);
+	else
 		(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
-	}
 	s->rcvlowat = 0;
 }
 
@@ -122,37 +97,4 @@ peek_consume(struct worker *w, uint32_t slot, size_t len)
 		(void)recv(s->fd, copy, len, MSG_DONTWAIT);
 	else
 		(void)recv(s->fd, NULL, len, MSG_TRUNC | MSG_DONTWAIT);
-}
-
-/* More has come for some that were waited for, or their end. */
-static void
-on_edge(struct ev_loop *loop, ev_io *io, int revents)
-{
-	struct worker *w = ev_userdata(loop);
-	struct epoll_event e[EDGES];
-	int n = epoll_wait(io->fd, e, EDGES, 0);
-
-	for (int i = 0; i < n; i++)
-		if (slot_state(worker_slot(w, e[i].data.u32)) != SLOT_FREE)
-			client_readable(w, e[i].data.u32);
-}
-
-int
-peeks_new(struct worker *w, struct peeks **ret)
-{
-	struct peeks *p = calloc(1, sizeof(*p));
-
-	if (p == NULL)
-		return -ENOMEM;
-	p->epfd = epoll_create1(EPOLL_CLOEXEC);
-	if (p->epfd < 0) {
-		int r = -errno;
-
-		free(p);
-		return r;
-	}
-	ev_io_init(&p->io, on_edge, p->epfd, EV_READ);
-	ev_io_start(w->loop, &p->io);
-	*ret = p;
-	return 0;
 }

@@ -10,8 +10,6 @@
 
 #define PEEK_MAX 8192 /* bytes that may be looked at, and taken out at once */
 
-int peeks_new(struct worker *w, struct peeks **ret) __attribute__((warn_unused_result));
-
 /* All that is there, in readers_buffer(). Returns how many bytes, or 0: there is
  * nothing yet, or the connection was closed. */
 size_t peek(struct worker *w, uint32_t slot);

@@ -24,12 +24,12 @@
 #include "worker/auth.h"
 #include "worker/channels.h"
 #include "worker/client.h"
+#include "worker/edge.h"
 #include "worker/fanout.h"
 #include "worker/farewell.h"
 #include "worker/handshake.h"
 #include "worker/history.h"
 #include "worker/limits.h"
-#include "worker/peek.h"
 #include "worker/reader.h"
 #include "worker/reload.h"
 #include "worker/sandbox.h"
@@ -377,7 +377,7 @@ make_parts(struct worker *w)
 	if (r == 0)
 		r = acceptor_new(w, &w->acceptor);
 	if (r == 0)
-		r = peeks_new(w, &w->peeks);
+		r = edges_new(w, &w->edges);
 	if (r == 0)
 		r = readers_new(w, &w->readers);
 	if (r == 0)

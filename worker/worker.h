@@ -5,6 +5,7 @@
  *   client.c    a connection's life: slot, watcher, close
  *   timers.c    deadlines
  *   peek.c      what comes before the first frame, looked at in the kernel's buffer
+ *   edge.c      sockets that stay readable, and are not to wake us all the time
  *   proxied.c   the PROXY header
  *   handshake.c the HTTP request
  *   reader.c    frames from the client: a pool of parsers (proto/inbound.c)
@@ -51,11 +52,11 @@ struct acceptor;
 struct auth;
 struct channels;
 struct clients;
+struct edges;
 struct fanout;
 struct generation;
 struct history;
 struct limits;
-struct peeks;
 struct readers;
 struct side;
 struct timers;
@@ -129,7 +130,7 @@ struct worker {
 	struct clients *clients;
 	struct timers *timers;
 	struct limits *limits;
-	struct peeks *peeks;
+	struct edges *edges;
 	struct log_limit proxy_log;
 	struct log_limit trouble_log; /* what many clients can cause at once */
 	struct readers *readers;
