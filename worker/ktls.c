@@ -158,7 +158,7 @@ took_record(uint8_t type, const uint8_t *buf, size_t len)
 		return 0;
 	if (type != KTLS_DATA)
 		return -EPROTO;
-	return len > 0 ? (ssize_t)len : -EAGAIN; /* RFC 8446 §5.1: empty, but no end */
+	return len > 0 ? (ssize_t)len : -EINTR; /* RFC 8446 §5.1: empty, but no end */
 }
 
 ssize_t

@@ -42,7 +42,8 @@ ssize_t ktls_send(int fd, uint8_t type, const struct iovec *iov, int niov);
 
 /* Returns as recv(2), but -errno: 0 also where the client said that it sends no more,
  * -EPROTO for what is no data, or cannot be opened. A KeyUpdate is such, and in TLS 1.2
- * a new handshake: the kernel could not follow. */
+ * a new handshake: the kernel could not follow. -EAGAIN: no record is whole; but a part
+ * of one may keep the socket readable (Linux 6.0 to 6.5). -EINTR: one was empty. */
 ssize_t ktls_recv(int fd, uint8_t *buf, size_t len);
 
 /* How many records the kernel has made for this socket, those before its keys

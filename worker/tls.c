@@ -59,8 +59,7 @@ tls_recv(struct worker *w, uint32_t slot, uint8_t *buf, size_t len)
 		return (ssize_t)len;
 	}
 	if (c->kernel.has_keys) {
-		n = ktls_recv(worker_slot(w, slot)->fd, buf, len);
-		c->failed = n == -EPROTO;
+		n = tls_conn_recv(w, slot, buf, len);
 		page_add(w->page, PAGE_tls_broken, c->failed);
 		return n;
 	}

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "worker/edge.h"
+#include "worker/ktls.h"
 #include "worker/tls_conn.h"
 
 #define HELD_MAX (64u << 10) /* a flight of the handshake, with a long chain */
@@ -38,6 +40,36 @@ tls_conn_send(struct worker *w, uint32_t slot, const void *buf, size_t len)
 	if (n < 0)
 		return -errno;
 	s->progress = w->tick;
+	return n;
+}
+
+/*
+ * Linux 6.0 to 6.5 call a socket readable that has a part of a record and no more: who
+ * sends half of one would keep us awake. But they tell of an arrival only once a record
+ * is whole. Other kernels say so of neither, and hardly ever come here.
+ */
+static int
+wait_for_rest(struct worker *w, uint32_t slot)
+{
+	tls_conn_of(w, slot)->waits = true;
+	return edge_wait(w, slot);
+}
+
+ssize_t
+tls_conn_recv(struct worker *w, uint32_t slot, uint8_t *buf, size_t len)
+{
+	struct tls_conn *c = tls_conn_of(w, slot);
+	ssize_t n = ktls_recv(worker_slot(w, slot)->fd, buf, len);
+
+	if (n == -EAGAIN) {
+		int r = wait_for_rest(w, slot);
+
+		return r < 0 ? r : n;
+	}
+	if (c->waits)
+		edge_stop(w, slot); /* more may be there, of which it does not tell */
+	c->waits = false;
+	c->failed = n == -EPROTO;
 	return n;
 }
 

@@ -33,6 +33,7 @@ struct tls_conn {
 	bool opened; /* the handshake is done */
 	bool ended;  /* the client sends no more */
 	bool failed; /* nothing can be asked of ssl any more */
+	bool waits;  /* for the rest of a record (edge.h) */
 };
 
 struct tls {
@@ -76,5 +77,8 @@ ssize_t tls_conn_read(struct tls_conn *c, uint8_t *buf, size_t len);
 /* Send what is encrypted. Returns how many bytes the socket took, 0 when it would
  * block, or -errno. */
 ssize_t tls_conn_send(struct worker *w, uint32_t slot, const void *buf, size_t len);
+
+/* Where the kernel has the keys: receive what it opens. Returns as ktls_recv(). */
+ssize_t tls_conn_recv(struct worker *w, uint32_t slot, uint8_t *buf, size_t len);
 
 #endif

@@ -7,7 +7,6 @@
 #include "proto/http.h"
 #include "worker/client.h"
 #include "worker/handshake.h"
-#include "worker/ktls.h"
 #include "worker/limits.h"
 #include "worker/peek.h"
 #include "worker/reader.h"
@@ -189,9 +188,8 @@ static ssize_t
 step_in_kernel(struct worker *w, uint32_t slot)
 {
 	uint8_t *buf = readers_buffer(w);
-	ssize_t n = ktls_recv(worker_slot(w, slot)->fd, buf, READER_BUFFER);
+	ssize_t n = tls_conn_recv(w, slot, buf, READER_BUFFER);
 
-	tls_conn_of(w, slot)->failed = n == -EPROTO;
 	if (n > 0 && !unread_add(tls_conn_of(w, slot), buf, (size_t)n))
 		return -ENOMEM;
 	return n;

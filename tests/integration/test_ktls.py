@@ -14,18 +14,22 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import websockets
 from fleet import masked
-from harness import DEADLINE, SANITIZED, SLOW, wait_until
+from harness import DEADLINE, SANITIZED, SLOW, cpu_seconds, wait_until
 from storm import Killer, Restarter, StormCase, kill_serving
-from tlsclient import REQUEST, TlsCase, context, kernel_has_tls, make_certificate, upgrade
+from tlsclient import (REQUEST, Pump, TlsCase, context, kernel_has_tls, make_certificate,
+                       upgrade)
 from wsclient import soon
 
 CLIENTS = (60 if SANITIZED else 200) // SLOW
 KILLS = (10 if SANITIZED else 40) // SLOW
+
+PING = masked(9, b"before")
 
 # What there is of TLS, as openssl's client names it.
 SUITES = [("-tls1_3", "-ciphersuites", suite) for suite in (
@@ -311,6 +315,92 @@ class Connections(TlsCase):
         d.publish("news", "to both")
         for sock in (old, new):
             self.assertEqual(self.read_message(sock), b"to both")
+
+    def pump(self, d):
+        """A WebSocket whose TLS is put on its way by the test."""
+        sock = self.plain(d.tls_port)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        pump = Pump(sock, context(self.pem))
+        pump.run(pump.tls.do_handshake, sock.sendall)
+        before = d.counter("opened")
+        pump.run(lambda: pump.tls.write((REQUEST % "/ws/news").encode()), sock.sendall)
+        wait_until("it is open", lambda: d.counter("opened") == before + 1)
+        while b"\r\n\r\n" not in pump.run(lambda: pump.tls.read(65536), sock.sendall):
+            pass
+        return pump
+
+    def put_half(self, pump, *data):
+        """The last goes as half a record, behind the others. Returns the other half. A
+        kernel may tell of a part only where it has told of something just now."""
+        records = []
+        for part in data:
+            pump.run(lambda part=part: pump.tls.write(part), records.append)
+        last = records.pop()
+        pump.sock.sendall(b"".join(records) + last[:len(last) // 2])
+        return last[len(last) // 2:]
+
+    def assert_idle(self, d):
+        """A worker that looks for the rest all the time has a core for itself."""
+        pids = [w["pid"] for w in d.workers()]
+        began, cpu = time.monotonic(), cpu_seconds(pids)
+        time.sleep(2)  # what it does meanwhile is the question
+        cpu, passed = cpu_seconds(pids) - cpu, time.monotonic() - began
+        print("%.2f s of CPU time in %.1f s" % (cpu, passed))
+        self.assertLess(cpu, passed / 4)
+
+    def test_ktls_half_a_record_keeps_nobody_awake(self):
+        d = self.tls_daemon(workers=1)
+        pumps = [self.pump(d) for _ in range(3)]
+        for n in (1, 100, 5000):
+            rests = [self.put_half(p, PING, masked(9, b"%d" % n) + masked(10, b"x" * n))
+                     for p in pumps]
+            self.assert_idle(d)
+            for p, rest in zip(pumps, rests):
+                p.sock.sendall(rest)
+                self.assertEqual(self.pong(p), b"before")
+                self.assertEqual(self.pong(p), b"%d" % n)
+
+    def pong(self, pump):
+        """Pings of the server's may come any time."""
+        got = b"\x89\0"
+        while got == b"\x89\0":
+            got = pump.run(lambda: pump.tls.read(2), pump.sock.sendall)
+        self.assertEqual(got[0], 0x8a)
+        return pump.run(lambda: pump.tls.read(got[1]), pump.sock.sendall)
+
+    def test_ktls_half_a_record_outlives_a_kill(self):
+        """Before and behind what the predecessor was told of it."""
+        d = self.tls_daemon(workers=1)
+        pump = self.pump(d)
+        for i in range(3):
+            rest = self.put_half(pump, PING, masked(9, b"%d" % i))
+            self.assertEqual(self.pong(pump), b"before")
+            self.kill(d)
+            self.assert_idle(d)
+            pump.sock.sendall(rest[:5])
+            self.assert_idle(d)
+            self.kill(d)
+            pump.sock.sendall(rest[5:])
+            self.assertEqual(self.pong(pump), b"%d" % i)
+        self.assertEqual(d.counter("tls_lost"), 0)
+
+    def test_ktls_half_a_record_and_an_end_is_an_end(self):
+        d = self.tls_daemon(workers=1)
+        pump = self.pump(d)
+        self.put_half(pump, PING, PING)
+        self.assert_idle(d)
+        pump.sock.shutdown(socket.SHUT_WR)
+        wait_until("it is closed", lambda: d.counter("connections") == 0)
+
+    def test_ktls_half_a_request_keeps_nobody_awake(self):
+        d = self.tls_daemon(workers=1)
+        sock = self.plain(d.tls_port)
+        pump = Pump(sock, context(self.pem))
+        pump.run(pump.tls.do_handshake, sock.sendall)
+        rest = self.put_half(pump, (REQUEST % "/ws/news").encode())
+        self.assert_idle(d)
+        sock.sendall(rest)
+        self.assertIn(b" 101 ", pump.run(lambda: pump.tls.read(65536), sock.sendall))
 
     def test_ktls_a_broken_record_ends_its_connection_alone(self):
         d = self.tls_daemon(workers=1)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -279,6 +281,39 @@ test_ktls_recv_refuses_a_broken_record(void **state)
 	pair_close(&p);
 }
 
+/* Told at most once of a part that is there, and then of the whole: edge.c counts on
+ * it, or whoever sends half of a record would keep a worker awake, or wait for ever. */
+static void
+test_ktls_edge_tells_of_whole_records_alone(void **state)
+{
+	static const uint8_t record[] = {23, 3, 3, 0, 17, [21] = 0};
+	const struct tls_keys keys = some_keys(TLS1_3_VERSION, TLS_AES_128_GCM);
+	struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET};
+	int epfd = epoll_create1(EPOLL_CLOEXEC), on = 1;
+	uint8_t buf[100];
+	struct pair p;
+
+	if (!ktls_is_available())
+		skip();
+	connect_both(&p.slot.fd, &p.theirs);
+	/* Each byte is there when send() returns. */
+	(void)setsockopt(p.theirs, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	assert_int_equal(ktls_begin(p.slot.fd, &keys), 0);
+	assert_int_equal(send(p.theirs, record, 1, 0), 1);
+	assert_int_equal(ktls_recv(p.slot.fd, buf, sizeof(buf)), -EAGAIN);
+	assert_int_equal(epoll_ctl(epfd, EPOLL_CTL_ADD, p.slot.fd, &e), 0);
+	(void)epoll_wait(epfd, &e, 1, 0);
+	for (size_t i = 1; i < sizeof(record); i++) {
+		assert_int_equal(ktls_recv(p.slot.fd, buf, sizeof(buf)), -EAGAIN);
+		assert_int_equal(epoll_wait(epfd, &e, 1, 0), 0);
+		assert_int_equal(send(p.theirs, record + i, 1, 0), 1);
+	}
+	assert_int_equal(epoll_wait(epfd, &e, 1, 20000), 1);
+	assert_int_equal(ktls_recv(p.slot.fd, buf, sizeof(buf)), -EPROTO);
+	(void)close(epfd);
+	pair_close(&p);
+}
+
 /* Nothing has changed: OpenSSL can go on. */
 static void
 test_ktls_begin_of_no_tcp_is_refused(void **state)
@@ -314,6 +349,7 @@ main(void)
 	    cmocka_unit_test(test_tls_kernel_end_of_a_broken_one_is_an_error),
 	    cmocka_unit_test(test_ktls_recv_refuses_what_is_no_data),
 	    cmocka_unit_test(test_ktls_recv_refuses_a_broken_record),
+	    cmocka_unit_test(test_ktls_edge_tells_of_whole_records_alone),
 	    cmocka_unit_test(test_ktls_begin_of_no_tcp_is_refused),
 	};
 
