@@ -388,8 +388,35 @@ listen_on(unsigned port, int *ret_fd)
 	return 0;
 }
 
+/* A process's listening sockets. */
+struct ports {
+	int listener, control;
+};
+
+/* Before any process is there: whoever finds one of them open finds all, and clients
+ * are spread over all from the first on. */
 static int
-server_init(struct floor_server *f, unsigned index)
+ports_open(const struct limit_options *o, unsigned index, struct ports *ret)
+{
+	int r = listen_on(o->control + index, &ret->control);
+
+	if (r < 0)
+		return r;
+	r = listen_on(o->port, &ret->listener);
+	if (r < 0)
+		(void)close(ret->control);
+	return r;
+}
+
+static void
+ports_close(const struct ports *p)
+{
+	(void)close(p->listener);
+	(void)close(p->control);
+}
+
+static int
+server_init(struct floor_server *f)
 {
 	int r;
 
@@ -399,12 +426,6 @@ server_init(struct floor_server *f, unsigned index)
 	if (f->trigger == NULL || f->frames == NULL || f->epoll_fd < 0)
 		return -ENOMEM;
 	if (f->o->uring && (r = uring_init(f)) < 0)
-		return r;
-	/* The control port first: whoever finds the other open finds this one too. */
-	r = listen_on(f->o->control + index, &f->control);
-	if (r == 0)
-		r = listen_on(f->o->port, &f->listener);
-	if (r < 0)
 		return r;
 	watch(f, f->control, TOKEN_CONTROL, EPOLLIN);
 	watch(f, f->listener, TOKEN_LISTENER, EPOLLIN);
@@ -439,14 +460,20 @@ serve_loop(struct floor_server *f)
 }
 
 static int
-serve_one(const struct limit_options *o, unsigned index)
+serve_one(const struct limit_options *o, unsigned index, const struct ports *ports)
 {
-	struct floor_server f = {.o = o, .feed = -1};
+	struct floor_server f = {.o = o,
+	    .listener = ports[index].listener,
+	    .control = ports[index].control,
+	    .feed = -1};
 	int r;
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
 	(void)prctl(PR_SET_NAME, "wsbench-limit");
-	r = server_init(&f, index);
+	for (unsigned i = 0; i < o->processes; i++)
+		if (i != index)
+			ports_close(&ports[i]);
+	r = server_init(&f);
 	if (r < 0) {
 		fprintf(stderr, "wsbench limit: process %u: %s\n", index, strerror(-r));
 		return 1;
@@ -465,8 +492,9 @@ limit_serve(const struct limit_options *o)
 {
 	struct sigaction act = {.sa_handler = on_signal};
 	struct rlimit limit;
+	struct ports ports[PROCESSES_MAX];
 	pid_t pids[PROCESSES_MAX];
-	unsigned n = 0;
+	unsigned nports = 0, n = 0;
 	int status, r = 0;
 
 	(void)sigaction(SIGTERM, &act, NULL);
@@ -475,15 +503,19 @@ limit_serve(const struct limit_options *o)
 		limit.rlim_cur = limit.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	for (; n < o->processes && n < PROCESSES_MAX; n++) {
+	for (; r == 0 && nports < o->processes; nports += r == 0)
+		r = ports_open(o, nports, &ports[nports]);
+	for (; r == 0 && n < o->processes; n += r == 0) {
 		pids[n] = fork();
 		if (pids[n] == 0)
-			_exit(serve_one(o, n));
-		if (pids[n] < 0) {
-			r = 1;
-			break;
-		}
+			_exit(serve_one(o, n, ports));
+		r = pids[n] < 0 ? -errno : 0;
 	}
+	if (r < 0)
+		fprintf(stderr, "wsbench limit: cannot start process %u: %s\n", n,
+		    strerror(-r));
+	for (unsigned i = 0; i < nports; i++)
+		ports_close(&ports[i]);
 	/* The end of one is the end of all: a floor with a hole measures nothing. */
 	if (r == 0 && wait(&status) > 0 && !stopping)
 		r = 1;
@@ -491,7 +523,7 @@ limit_serve(const struct limit_options *o)
 		(void)kill(pids[i], SIGTERM);
 	while (wait(&status) > 0 || errno == EINTR)
 		continue;
-	return r;
+	return r != 0;
 }
 
 /* "--name=N" */
@@ -532,6 +564,10 @@ limit_main(int argc, char **argv)
 			    "[--processes=N] [--uring [--batch=N]] [--share]\n");
 			return 2;
 		}
+	}
+	if (o.processes > PROCESSES_MAX) {
+		fprintf(stderr, "wsbench limit: at most %d processes\n", PROCESSES_MAX);
+		return 2;
 	}
 	if (o.uring && !limit_uring_works()) {
 		fprintf(stderr, "wsbench limit: no io_uring here\n");
