@@ -37,6 +37,8 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+# Debian's packages lie where only Debian's own node looks.
+NODE_PATH = "/usr/share/nodejs:/usr/lib/nodejs:/usr/share/node_modules:/usr/lib/node_modules"
 BIN = os.path.abspath(os.environ.get("WSCAST_BIN", os.path.join(ROOT, "build")))
 KEEP = bool(os.environ.get("WSCAST_KEEP"))
 REDIS_SERVER = shlex.split(os.environ.get("WSCAST_REDIS_SERVER") or "redis-server")

@@ -22,14 +22,12 @@ import urllib.parse
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), "integration")]
 import websockets
-from harness import DEADLINE, Daemon, descendants, free_port
+from harness import DEADLINE, NODE_PATH, Daemon, descendants, free_port
 from tlsclient import context, make_certificate
 
 SCRIPT = os.path.join(HERE, "client.js")
 MIB = 1 << 20
 RUN_S = 4 * DEADLINE  # all scenarios of one client
-# Debian's packages lie where only Debian's own node looks.
-NODE_PATH = "/usr/share/nodejs:/usr/lib/nodejs:/usr/share/node_modules:/usr/lib/node_modules"
 SCENARIOS = (
     "echo_text", "echo_empty_text", "echo_binary", "echo_empty_binary", "echo_text_of_1_mib",
     "echo_binary_of_1_mib", "echo_compressible_of_1_mib", "echo_200_in_order",

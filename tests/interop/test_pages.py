@@ -17,13 +17,11 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), "integration"), HERE]
-from harness import BIN, DEADLINE, ROOT, SANITIZED, Case, free_port, wait_until
+from harness import BIN, DEADLINE, NODE_PATH, ROOT, SANITIZED, Case, free_port, wait_until
 from manpage import pages, plain, snippets
 from wsclient import V1, raw, run, soon
 
 KEY = "a-key-of-thirty-two-characters-0"
-# Debian's packages lie where only Debian's own node looks.
-NODE_PATH = "/usr/share/nodejs:/usr/lib/nodejs:/usr/share/node_modules:/usr/lib/node_modules"
 # As a browser has it; a newer node has it, too.
 NODE_WEBSOCKET = "globalThis.WebSocket = require('ws');\n"
 
