@@ -71,7 +71,7 @@ generation_create(struct generation **ret_gen, int *ret_fd)
 	r = map_memfd("wscast-settings", MAP_LEN, &fd);
 	if (r == 0)
 		r = map_open(fd, MAP_LEN, true, &map);
-	if (r < 0) {
+	if (r != 0) {
 		if (fd >= 0)
 			(void)close(fd);
 		free(g);
