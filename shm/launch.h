@@ -30,7 +30,7 @@ enum launch_type {
 	/* end the serving process between two events, go on as the program that is
 	 * installed now, and clone anew */
 	LAUNCH_RESTART = 2,
-	LAUNCH_KILL = 3,    /* kill -9 the serving process; clone anew */
+	LAUNCH_KILL = 3, /* kill -9 the serving process; clone anew */
 	/* from the keeper */
 	LAUNCH_KEEPER = 16,  /* pid is the keeper now, arg the spare's pid */
 	LAUNCH_SERVING = 17, /* serving process pid was made; arg: why (launch_why) */

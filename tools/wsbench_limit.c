@@ -398,8 +398,10 @@ struct ports {
 static int
 ports_open(const struct limit_options *o, unsigned index, struct ports *ret)
 {
-	int r = listen_on(o->control + index, &ret->control);
+	int r;
 
+	*ret = (struct ports){.listener = -1, .control = -1};
+	r = listen_on(o->control + index, &ret->control);
 	if (r < 0)
 		return r;
 	r = listen_on(o->port, &ret->listener);
@@ -492,7 +494,7 @@ limit_serve(const struct limit_options *o)
 {
 	struct sigaction act = {.sa_handler = on_signal};
 	struct rlimit limit;
-	struct ports ports[PROCESSES_MAX];
+	struct ports ports[PROCESSES_MAX] = {{-1, -1}};
 	pid_t pids[PROCESSES_MAX];
 	unsigned nports = 0, n = 0;
 	int status, r = 0;

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,8 @@
 static char *
 read_all(const char *body, size_t len)
 {
-	char *text = malloc(len == 0 ? 1 : len), *out = calloc(1, 2 * len + 10);
+	size_t n = 0, cap = 2 * len + 10;
+	char *text = malloc(len == 0 ? 1 : len), *out = calloc(1, cap);
 	char why[PUBLISH_WHY_MAX] = "";
 	struct publish_item item;
 	struct publish_body b;
@@ -29,12 +31,10 @@ read_all(const char *body, size_t len)
 	r = publish_body_begin(&b, text, len, why);
 	while (r == 0 && (r = publish_body_next(&b, &item, why)) > 0) {
 		assert_int_equal(strlen(item.channel), item.channel_len);
-		(void)strcat(out, item.channel);
-		if (item.key.p != NULL)
-			(void)strncat(strcat(out, "#"), item.key.p, item.key.len);
-		(void)strcat(out, "=");
-		(void)strncat(out, item.data, item.len);
-		(void)strcat(out, ";");
+		n += (size_t)snprintf(out + n, cap - n, "%s%s%.*s=%.*s;", item.channel,
+		    item.key.p == NULL ? "" : "#", (int)item.key.len,
+		    item.key.p == NULL ? "" : item.key.p, (int)item.len, item.data);
+		assert_true(n < cap);
 		r = 0;
 	}
 	free(text);

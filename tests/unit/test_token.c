@@ -213,17 +213,17 @@ test_token_base64_has_one_spelling(void **state)
 
 	assert_int_equal(base64_url_get(A1_KEY, strlen(A1_KEY), key, &n), 0);
 	assert_int_equal(keyring_add_secret(k, key, n, why), 0);
-	(void)strcpy(text, A1);
+	(void)snprintf(text, sizeof(text), "%s", A1);
 	*end = 'l'; /* the same 32 bytes, if the last two bits were ignored */
 	assert_int_equal(
 	    token_check(k, &anything, text, strlen(text), NOW, &t), TOKEN_MALFORMED);
-	(void)strcpy(end, "k=");
+	(void)memcpy(end, "k=", 3);
 	assert_int_equal(
 	    token_check(k, &anything, text, strlen(text), NOW, &t), TOKEN_MALFORMED);
-	(void)strcpy(end, "k\n");
+	(void)memcpy(end, "k\n", 3);
 	assert_int_equal(
 	    token_check(k, &anything, text, strlen(text), NOW, &t), TOKEN_MALFORMED);
-	(void)strcpy(text, A1);
+	(void)snprintf(text, sizeof(text), "%s", A1);
 	*strchr(text, '-') = '+';
 	assert_int_equal(
 	    token_check(k, &anything, text, strlen(text), NOW, &t), TOKEN_MALFORMED);
