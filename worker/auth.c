@@ -335,7 +335,7 @@ wait_fault(struct worker *w, uint32_t slot, const struct wait *wait)
 	const char *name;
 	size_t len;
 
-	if (wait->kind == WAIT_PUBLISH)
+	if (wait_is_asked(wait))
 		return 0; /* it is on its way */
 	name = channels_name(w, wait->channel, &len);
 	if (!identity_may_subscribe(w, slot, name, len))

@@ -226,33 +226,50 @@ wait_unlink(struct worker *w, arena_ref *at)
 	arena_free(w->arena, ref);
 }
 
+/* Which waits for a channel are meant. */
+enum waits_meant {
+	WAITS_LISTED,     /* those that wait to hear that it is live */
+	WAITS_SUBSCRIBES, /* those to subscribe, whatever they wait for */
+	WAITS_HISTORIES,  /* those for its past, likewise */
+};
+
+static bool
+wait_matches(const struct wait *wait, uint32_t channel, enum waits_meant meant)
+{
+	if (wait_is_asked(wait) || wait->channel != channel)
+		return false;
+	switch (meant) {
+	case WAITS_LISTED:
+		return !wait->walks;
+	case WAITS_SUBSCRIBES:
+		return wait->kind == WAIT_SUBSCRIBE;
+	case WAITS_HISTORIES:
+		return wait->kind == WAIT_HISTORY;
+	}
+	return false;
+}
+
+static bool
+waits_for(const struct worker *w, const struct slot *s, uint32_t channel,
+    enum waits_meant meant)
+{
+	for (arena_ref ref = s->wait; ref != 0;) {
+		const struct wait *wait = arena_at(w->arena, ref);
+
+		if (wait_matches(wait, channel, meant))
+			return true;
+		ref = wait->next;
+	}
+	return false;
+}
+
 /* Whether the slot must stay listed for a channel: it is subscribed, or waits to hear
  * that the channel is live. */
 static bool
 needs_listing(const struct worker *w, const struct slot *s, uint32_t channel)
 {
-	for (arena_ref ref = s->wait; ref != 0;) {
-		const struct wait *wait = arena_at(w->arena, ref);
-
-		if (wait->kind != WAIT_PUBLISH && wait->channel == channel &&
-		    !wait->walks)
-			return true;
-		ref = wait->next;
-	}
-	return slot_sub(w, s, channel) != NULL;
-}
-
-static bool
-waits_for(const struct worker *w, const struct slot *s, uint32_t channel)
-{
-	for (arena_ref ref = s->wait; ref != 0;) {
-		const struct wait *wait = arena_at(w->arena, ref);
-
-		if (wait->kind == WAIT_SUBSCRIBE && wait->channel == channel)
-			return true;
-		ref = wait->next;
-	}
-	return false;
+	return slot_sub(w, s, channel) != NULL ||
+	       waits_for(w, s, channel, WAITS_LISTED);
 }
 
 static unsigned
@@ -299,8 +316,9 @@ requests_subscribe(struct worker *w, uint32_t slot, const char *name, size_t len
 {
 	struct slot *s = worker_slot(w, slot);
 	uint32_t channel = namemap_get(&w->channels->names, name, len);
-	bool held = channel != NAMEMAP_NONE &&
-		    (slot_sub(w, s, channel) != NULL || waits_for(w, s, channel));
+	bool held =
+	    channel != NAMEMAP_NONE && (slot_sub(w, s, channel) != NULL ||
+					   waits_for(w, s, channel, WAITS_SUBSCRIBES));
 	struct wait request = {.kind = WAIT_SUBSCRIBE};
 
 	if (!held && s->nsubs + waiting_subscribes(w, s) >=
@@ -386,29 +404,6 @@ requests_walked(
 		wait_answer(w, slot, at, walk, err);
 }
 
-/* Which waits for a channel are meant. */
-enum waits_meant {
-	WAITS_LISTED,     /* those that wait to hear that it is live */
-	WAITS_SUBSCRIBES, /* those to subscribe, whatever they wait for */
-	WAITS_HISTORIES,  /* those for its past, likewise */
-};
-
-static bool
-wait_matches(const struct wait *wait, uint32_t channel, enum waits_meant meant)
-{
-	if (wait_is_asked(wait) || wait->channel != channel)
-		return false;
-	switch (meant) {
-	case WAITS_LISTED:
-		return !wait->walks;
-	case WAITS_SUBSCRIBES:
-		return wait->kind == WAIT_SUBSCRIBE;
-	case WAITS_HISTORIES:
-		return wait->kind == WAIT_HISTORY;
-	}
-	return false;
-}
-
 /* Answer the slot's requests for a channel: it is live now, or err says why not. One
  * with a long walk goes on to wait for that. */
 static void
@@ -479,7 +474,7 @@ requests_unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t l
 
 	if (channel == NAMEMAP_NONE)
 		return -ENOENT;
-	if (waits_for(w, s, channel)) {
+	if (waits_for(w, s, channel, WAITS_SUBSCRIBES)) {
 		answer_waits(w, slot, channel, WAITS_SUBSCRIBES, -ECANCELED);
 		if (!needs_listing(w, s, channel))
 			channels_unlist(w, channel, slot);

@@ -367,6 +367,30 @@ class Auth(Case):
 
         run(go())
 
+    def test_auth_waiting_presence_is_answered_whatever_others_have(self):
+        """It waits for no channel: not for the one that the worker took first either."""
+        d = self.server(settings={"channel chat": {"presence": "yes", "subscribe": "claim"},
+                                  "channel *": {"subscribe": "claim"}})
+
+        async def go():
+            bob = await V1.open(d, "a", **bearer(self.key.token(sub="bob", subscribe=["a"])))
+            ann = self.key.token(sub="ann", subscribe=["chat"])
+            v1 = await V1.open(d, **bearer(ann))
+            os.kill(d.pid, signal.SIGSTOP)
+            try:
+                await v1.send(id=1, presence="chat")
+                await v1.send(id=2, auth=ann)
+                answer = await soon(v1.recv())
+                self.assertEqual((answer["id"], list(answer)[1]), (2, "ok"))
+            finally:
+                os.kill(d.pid, signal.SIGCONT)
+            answer = await soon(v1.recv())
+            self.assertEqual(answer, {"id": 1, "ok": {"clients": [], "total": 0}})
+            await v1.close()
+            await bob.close()
+
+        run(go())
+
     # ---- reload ----
 
     def test_auth_tighter_rules_end_subscriptions(self):
