@@ -244,3 +244,7 @@ class Machine:
                 pass
         self.kill()
         fresh(self.root)
+
+
+if __name__ == "__main__":
+    print(mirror())
