@@ -195,8 +195,12 @@ stream_answers(struct stream *s)
 
 	while ((r = client_next(&s->ctl->client, &line, &len)) > 0) {
 		r = client_parse(line, len, &reply);
-		if (r < 0 || s->answered == s->sent)
-			return r < 0 ? r : -EBADMSG;
+		if (r < 0)
+			return r;
+		if (s->answered == s->sent) {
+			json_decref(reply);
+			return -EBADMSG;
+		}
 		if (json_object_get(reply, "error") != NULL)
 			stream_refused(
 			    s, reply, s->waiting[s->answered % PUBLISH_WINDOW]);
