@@ -325,10 +325,13 @@ ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
 }
 
 enum outcome
-ctl_show(struct ctl *ctl, const json_t *ok,
+ctl_show(struct ctl *ctl, json_t *ok,
     enum outcome (*show)(struct ctl *ctl, const json_t *ok))
 {
-	return ctl->json ? ctl_show_json(ctl, ok) : show(ctl, ok);
+	enum outcome o = ctl->json ? ctl_show_json(ctl, ok) : show(ctl, ok);
+
+	json_decref(ok);
+	return o;
 }
 
 enum outcome
@@ -338,11 +341,7 @@ ctl_ask(struct ctl *ctl, json_t *request, int timeout_ms,
 	json_t *ok;
 	enum outcome o = ctl_call(ctl, request, timeout_ms, &ok);
 
-	if (o != OUTCOME_DONE)
-		return o;
-	o = ctl_show(ctl, ok, show);
-	json_decref(ok);
-	return o;
+	return o == OUTCOME_DONE ? ctl_show(ctl, ok, show) : o;
 }
 
 enum outcome

@@ -89,8 +89,8 @@ enum outcome ctl_answer(struct ctl *ctl, json_t *reply, json_t **ret_ok)
 enum outcome ctl_call(struct ctl *ctl, json_t *request, int timeout_ms, json_t **ret_ok)
     __attribute__((warn_unused_result));
 
-/* Show an answer: as it is with --json, else by show(). */
-enum outcome ctl_show(struct ctl *ctl, const json_t *ok,
+/* Show an answer: as it is with --json, else by show(). ok: taken over. */
+enum outcome ctl_show(struct ctl *ctl, json_t *ok,
     enum outcome (*show)(struct ctl *ctl, const json_t *ok));
 /* Ask, and show the answer. request: taken over. */
 enum outcome ctl_ask(struct ctl *ctl, json_t *request, int timeout_ms,

@@ -8,11 +8,8 @@
 
 /* Say so when there are more than are shown. */
 static void
-note_rest(const struct ctl *ctl, const json_t *ok, const json_t *rows)
+note_rest(const struct ctl *ctl, size_t shown, uint64_t total)
 {
-	uint64_t total = number_at(ok, "total");
-	size_t shown = json_array_size(rows);
-
 	fflush(stdout);
 	if (total > shown)
 		fprintf(stderr, "wsctl: %zu of %llu are shown: %s\n", shown,
@@ -29,13 +26,16 @@ ask_list(struct ctl *ctl, json_t *request, const char *key,
 {
 	json_t *ok;
 	enum outcome o = ctl_call(ctl, request, ANSWER_TIMEOUT_MS, &ok);
+	uint64_t total;
+	size_t shown;
 
 	if (o != OUTCOME_DONE)
 		return o;
+	total = number_at(ok, "total");
+	shown = json_array_size(json_object_get(ok, key));
 	o = ctl_show(ctl, ok, show);
 	if (o == OUTCOME_DONE)
-		note_rest(ctl, ok, json_object_get(ok, key));
-	json_decref(ok);
+		note_rest(ctl, shown, total);
 	return o;
 }
 

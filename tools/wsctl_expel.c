@@ -111,9 +111,5 @@ command_presence(struct ctl *ctl)
 	json_t *ok = NULL;
 	enum outcome o = ask_members(ctl, ctl->limit > 0 ? (size_t)ctl->limit : 0, &ok);
 
-	if (o != OUTCOME_DONE)
-		return o;
-	o = ctl_show(ctl, ok, show_members);
-	json_decref(ok);
-	return o;
+	return o == OUTCOME_DONE ? ctl_show(ctl, ok, show_members) : o;
 }

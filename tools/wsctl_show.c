@@ -127,7 +127,6 @@ out_of_memory(void)
 	return OUTCOME_FAILED;
 }
 
-/* Whether any row says something of this; with no rows at all, the head is whole. */
 char *
 ctl_text(const struct ctl *ctl, const json_t *object, const char *key, enum kind kind)
 {

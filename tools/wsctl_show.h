@@ -47,8 +47,7 @@ uint64_t number_at(const json_t *object, const char *key);
 /* Of what is said in seconds. */
 uint64_t ms_at(const json_t *object, const char *key);
 
-/* Text to be freed, NULL without memory. ctl_text(): "?" when the server does not say.
- */
+/* Text to be freed, NULL without memory. ctl_text(): "?" where nothing is said. */
 char *safe_string(const struct ctl *ctl, const json_t *value);
 char *value_text(const struct ctl *ctl, const json_t *value, enum kind kind);
 char *ctl_text(

@@ -152,7 +152,6 @@ look_instead(struct ctl *ctl, enum outcome (*show)(struct ctl *ctl, const json_t
 		(void)out_of_memory();
 	else
 		(void)ctl_show(ctl, ok, show);
-	json_decref(ok);
 	maps_close(&maps);
 	return OUTCOME_FAILED;
 }
@@ -174,11 +173,7 @@ ask_or_look(struct ctl *ctl, const char *cmd,
 	if (r < 0)
 		return ctl_broken(ctl, r);
 	o = ctl_answer(ctl, reply, &ok);
-	if (o != OUTCOME_DONE)
-		return o;
-	o = ctl_show(ctl, ok, show);
-	json_decref(ok);
-	return o;
+	return o == OUTCOME_DONE ? ctl_show(ctl, ok, show) : o;
 }
 
 enum outcome
