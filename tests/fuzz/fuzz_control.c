@@ -3,9 +3,6 @@
  * messages. However the bytes are cut, the lines must be the same.
  *
  * The first byte says how they are cut; the rest is what comes.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/control/ and each cut of them.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -13,17 +10,9 @@
 #include <string.h>
 
 #include "proto/control.h"
+#include "tests/fuzz/target.h"
 
 #define LINE_MAX_HERE 1000 /* so that a line too long is met */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
 
 static void
 take_request(const char *line, size_t len)

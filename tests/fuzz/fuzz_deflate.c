@@ -1,9 +1,6 @@
 /*
  * fuzz_deflate.c - offers of permessage-deflate, messages to inflate, and messages
  * deflated and back. The first byte of an input says which.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/deflate/ and each cut of them.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -11,21 +8,13 @@
 
 #include "proto/deflate.h"
 #include "proto/frame.h"
+#include "tests/fuzz/target.h"
 
 #define LIMIT 5000
 #define PLAIN_MAX 8000
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
 static struct inflater *inflater;
 static struct deflater *deflater;
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* Each line of text is one of the header's. */
 static void

@@ -1,26 +1,14 @@
 /*
  * fuzz_http.c - a request's head, in pieces and whole, and all that reads it.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/http/ and each cut of them.
  */
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "proto/http.h"
 #include "proto/http_reply.h"
 #include "proto/origin.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 /* All there is to read in a request that was taken. */
 static void

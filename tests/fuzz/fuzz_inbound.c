@@ -3,9 +3,6 @@
  *
  * The first byte says how they are cut and whether RSV1 is agreed on; the rest is what
  * comes.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/inbound/ and each cut of them.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -13,18 +10,10 @@
 
 #include "proto/inbound.h"
 #include "proto/utf8.h"
+#include "tests/fuzz/target.h"
 
 #define MAX 3000
 #define DEFLATED_MAX 4000
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* What was told, as a sum that differs when anything does (FNV-1a). */
 struct sum {

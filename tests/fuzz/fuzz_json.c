@@ -1,8 +1,5 @@
 /*
  * fuzz_json.c - json_valid() against jansson, and what reads valid JSON.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/json/ and each cut of them.
  */
 #include <jansson.h>
 #include <stdint.h>
@@ -11,15 +8,7 @@
 
 #include "proto/json.h"
 #include "proto/utf8.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 /* jansson refuses more than the RFC does (big numbers, lone surrogates), so only what
  * it takes must be taken; but to it a raw NUL is the text's end. */

@@ -2,24 +2,11 @@
  * fuzz_jwks.c - the bytes of a key file: PEM, JWK Sets, secrets. Whoever writes such a
  * file may do what they like to the server, but often somebody else does: a set is
  * fetched from an issuer.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/jwks/ and each cut of them.
  */
 #include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "proto/keyring.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 /* No key takes zeros for a signature. */
 static void

@@ -1,9 +1,6 @@
 /*
  * fuzz_presence.c - what other hosts write to Redis of their members: a message ('m'),
  * or a field of a hash and its value ('v', and a line end between them).
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/presence/ and each cut of them.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -12,15 +9,7 @@
 #include "proto/json.h"
 #include "proto/presence.h"
 #include "proto/settings.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 /* What is taken is told to clients as one frame, and fits where it is put. */
 static void

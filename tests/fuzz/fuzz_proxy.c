@@ -1,24 +1,12 @@
 /*
  * fuzz_proxy.c - what a connection behind a proxy begins with, in pieces and whole.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/proxy/ and each cut of them.
  */
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "proto/proxy.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

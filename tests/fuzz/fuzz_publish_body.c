@@ -1,9 +1,5 @@
 /*
  * fuzz_publish_body.c - what is posted to /publish.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/publish_body/ and each cut of
- * them.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -11,15 +7,7 @@
 #include <string.h>
 
 #include "proto/publish_body.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 /* A fault is said in one short line. */
 static void

@@ -2,28 +2,16 @@
  * fuzz_redis_input.c - what a Redis server may send to a subscriber: first byte the
  * size of the pieces in which it comes, then the bytes. Read by us and hiredis, and by
  * hiredis alone, the replies must be the same.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/redis_input/ and each cut of
- * them.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "supervisor/redis_input.h"
+#include "tests/fuzz/target.h"
 
 #define REPLY_MAX 65536
 #define PIECES_MAX 4096 /* bytes: more find nothing new */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* The order of the bytes of all replies so far. */
 static uint64_t

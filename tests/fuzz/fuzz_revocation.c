@@ -1,24 +1,12 @@
 /*
  * fuzz_revocation.c - who is revoked, as anybody who may write to Redis says it.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/revocation/ and each cut of
- * them.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/revocation.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 /* What we write of it is read as the same person. */
 static void

@@ -1,24 +1,13 @@
 /*
  * fuzz_settings.c - wscast.conf; the last line, when it begins with "-o ", is an
  * override.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/settings/ and each cut of them.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/settings.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 /* A dump says what was read, and reads back as it was. */
 static void

@@ -2,9 +2,6 @@
  * fuzz_token.c - a token from anybody. The first byte says what the rest is: 't' a
  * whole token; 'h' a header and 'c' claims that are signed here, so that what lies
  * behind the signature is reached.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/token/ and each cut of them.
  */
 #include <sodium.h>
 #include <stdint.h>
@@ -14,6 +11,7 @@
 #include "proto/base64.h"
 #include "proto/keyring.h"
 #include "proto/token.h"
+#include "tests/fuzz/target.h"
 
 #define SECRET "0123456789abcdef0123456789abcdef"
 #define ED                                                                             \
@@ -23,15 +21,6 @@
 	"{\"kty\":\"EC\",\"crv\":\"P-256\","                                           \
 	"\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","                       \
 	"\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
 
 static struct keyring *
 keys(void)

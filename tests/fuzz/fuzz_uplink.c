@@ -1,9 +1,6 @@
 /*
  * fuzz_uplink.c - what a worker may have written in bad faith: first byte the type,
  * then the message.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/uplink/ and each cut of them.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -11,15 +8,7 @@
 
 #include "proto/settings.h"
 #include "proto/uplink.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

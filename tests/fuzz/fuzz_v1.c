@@ -1,26 +1,14 @@
 /*
  * fuzz_v1.c - a message of wscast.v1, and the answer to it.
- *
- * Built by `make fuzz` (clang's libFuzzer, with the address and undefined-behaviour
- * sanitizers) and by `make check`, which replays seeds/v1/ and each cut of them.
  */
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "proto/frame.h"
 #include "proto/json.h"
 #include "proto/settings.h"
 #include "proto/v1.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void
-must(int ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/target.h"
 
 static void
 check_frame(const char *frame, size_t len)

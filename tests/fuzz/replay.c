@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CUT_MAX 2048 /* longer seeds are fed whole only: cuts cost their square */
+#include "tests/fuzz/target.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+#define CUT_MAX 2048 /* longer seeds are fed whole only: cuts cost their square */
 
 static unsigned long inputs;
 
