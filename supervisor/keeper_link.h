@@ -1,6 +1,6 @@
 /*
- * keeper_link.h - one worker as the supervisor sees it; shared by workers.c, uplinks.c,
- * watch.c and drain.c alone.
+ * keeper_link.h - one worker as the supervisor sees it, and its life; shared by
+ * workers.c, keeper_link.c, uplinks.c, watch.c and drain.c alone.
  */
 #ifndef WSCAST_SUPERVISOR_KEEPER_LINK_H
 #define WSCAST_SUPERVISOR_KEEPER_LINK_H
@@ -68,8 +68,15 @@ struct workers {
 	struct keeper_link *links; /* [n] */
 };
 
-/* workers.c: tell the keeper; a socket that does not take it is a keeper that will be
- * found dead or stuck. */
+/* keeper_link.c: all maps but the table, and no process yet. k: all zero; what failed
+ * is to be ended, too. cpu: to be pinned to, or -1. Returns 0 or -errno. */
+int keeper_init(struct keeper_link *k, struct workers *all, unsigned index, int cpu)
+    __attribute__((warn_unused_result));
+void keeper_done(struct keeper_link *k);
+/* Start it, now or, should that fail (which is logged), later. */
+void keeper_launch(struct keeper_link *k);
+/* Tell it; a socket that does not take it is a keeper that will be found dead or stuck.
+ */
 void keeper_tell(struct keeper_link *k, enum launch_type type, uint32_t arg);
 /* Kill keeper, spare and serving process. The control socket then says end of file. */
 void keeper_kill_all(struct keeper_link *k);

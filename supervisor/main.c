@@ -10,7 +10,8 @@
  *                     report.c: what it is shown)
  *   admin.c           HTTP: metrics.c, and what is published there (admin_publish.c)
  *   listeners.c       the listening sockets, one for each address and worker
- *   workers.c         the workers' lives (launcher.c, uplinks.c, watch.c, drain.c)
+ *   workers.c         the workers' lives (keeper_link.c, launcher.c, uplinks.c,
+ *                     watch.c, drain.c)
  *   publisher.c       writes the ring
  *   registry.c        the channels, and who is interested in each
  *   feed_embedded.c   the feed: none but ourselves, or

@@ -1,10 +1,12 @@
 /*
  * workers.h - the lives of all workers: launched, listened to, watched, replaced.
  *
- *   launcher.c   fork and exec of a keeper
- *   workers.c    maps, control sockets, launching anew
- *   uplinks.c    what workers ask for
- *   watch.c      workers that stopped moving
+ *   workers.c      all of them: how many, their settings, what is asked of all
+ *   keeper_link.c  each one: its maps, its control socket, launching anew
+ *   launcher.c     fork and exec of a keeper
+ *   uplinks.c      what workers ask for
+ *   watch.c        workers that stopped moving
+ *   drain.c        workers whose clients are told to go
  *
  * A worker is keeper, spare and serving process. When the serving process dies, the
  * keeper replaces it; that costs no connection and is not our business. When the
