@@ -585,6 +585,18 @@ shard_new(struct sharded *s, const struct redis_address *address)
 	return 0;
 }
 
+/* Its node is no master any more. The list is whole before anyone is told, since who is
+ * told may publish at once. */
+static void
+shard_leave(struct sharded *s, unsigned i)
+{
+	struct shard *gone = s->shards[i];
+
+	s->shards[i] = s->shards[--s->nshards];
+	redis_commands_give_up(&gone->commands);
+	shard_free(gone);
+}
+
 static bool
 map_has(const struct redis_cluster *map, const struct redis_address *address)
 {
@@ -599,16 +611,11 @@ static void
 apply_map(struct sharded *s)
 {
 	const struct redis_cluster *map = redis_target_map(s->target);
-	unsigned n = 0;
 	int r = 0;
 
-	for (unsigned i = 0; i < s->nshards; i++) {
-		if (map_has(map, &s->shards[i]->address))
-			s->shards[n++] = s->shards[i];
-		else
-			shard_free(s->shards[i]);
-	}
-	s->nshards = n;
+	for (unsigned i = s->nshards; i-- > 0;)
+		if (!map_has(map, &s->shards[i]->address))
+			shard_leave(s, i);
 	for (unsigned i = 0; i < map->nnodes && r == 0; i++)
 		if (shard_at(s, &map->node[i]) == NULL)
 			r = shard_new(s, &map->node[i]);

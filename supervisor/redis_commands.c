@@ -167,20 +167,27 @@ on_up(void *owner)
 	c->on_up(c->owner);
 }
 
-static void
-on_down(void *owner, const char *why)
+void
+redis_commands_give_up(struct redis_commands *c)
 {
-	struct redis_commands *c = owner;
 	struct pending p;
 
-	ev_timer_stop(c->env->loop, &c->slow);
-	breaker_failed(&c->breaker, supervisor_now_ms());
-	c->on_down(c->owner, why);
 	/* Redis may have taken some of them: nobody can tell any more. */
 	while (fifo_pop(&c->pending, &p))
 		if (p.receipt.kind != RECEIPT_OWN)
 			c->env->on_done(c->env->owner, &p.receipt, -ENOTCONN);
 	say_room(c);
+}
+
+static void
+on_down(void *owner, const char *why)
+{
+	struct redis_commands *c = owner;
+
+	ev_timer_stop(c->env->loop, &c->slow);
+	breaker_failed(&c->breaker, supervisor_now_ms());
+	c->on_down(c->owner, why);
+	redis_commands_give_up(c);
 }
 
 int

@@ -39,7 +39,11 @@ int redis_commands_init(struct redis_commands *c, const struct feed_env *env,
     void (*on_up)(void *owner), void (*on_down)(void *owner, const char *why),
     void (*on_own)(void *owner, const redisReply *reply), void *owner)
     __attribute__((warn_unused_result));
+/* Without a word to those who wait for an answer: who is still there to hear it has
+ * redis_commands_give_up() first. */
 void redis_commands_done(struct redis_commands *c);
+/* All that wait are told that the link is down. */
+void redis_commands_give_up(struct redis_commands *c);
 bool redis_commands_up(const struct redis_commands *c);
 
 /* Queue one. Returns as feed_publish() does; -ENOTCONN while the link is down, or the

@@ -7,7 +7,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Case, wait_until
+from harness import Case, Ctl, wait_until
 from wsclient import V1, raw, run, soon
 
 PEERS = (b"wscast:!revoke", b"wscast:!presence")  # what hosts tell each other
@@ -83,11 +83,12 @@ class OddRedis:
 
 
 class OddNode(OddRedis):
-    """The one node of a cluster, for sharded pub/sub."""
+    """The one node of a cluster, for sharded pub/sub, or one that names another as it."""
 
     def __init__(self):
         super().__init__()
-        self.port = self.listener.getsockname()[1]
+        self.port = self.master = self.listener.getsockname()[1]
+        self.unanswered = 0  # publishes of others than the probe
         self.url = "redis-cluster://127.0.0.1:%d" % self.port
 
     def _answer_more(self, conn, command, words):
@@ -95,10 +96,12 @@ class OddNode(OddRedis):
             conn.sendall(bulk(b"cluster_state:ok\r\n"))
         elif command == b"CLUSTER":
             conn.sendall(b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n"
-                         % self.port)
+                         % self.master)
         elif command == b"SSUBSCRIBE":
             self.subscriber = conn
             conn.sendall(b"*3\r\n" + bulk(b"ssubscribe") + bulk(words[1]) + b":1\r\n")
+        elif command == b"SPUBLISH" and not words[1].startswith(b"wscast:!"):
+            self.unanswered += 1
         elif command == b"SPUBLISH":
             conn.sendall(b":1\r\n")
             if not self.deaf:
@@ -171,6 +174,24 @@ class OddRedisTest(Case):
             await ws.close()
 
         run(go())
+
+
+class Demoted(Case):
+    def test_odd_redis_shard_that_leaves_has_its_publishes_answered(self):
+        old, new = OddNode(), OddNode()
+        self.addCleanup(old.done)
+        self.addCleanup(new.done)
+        d = self.daemon({"feed": {"source": "pubsub", "sharded": "yes",
+                                  "probe_interval": "60s"}}, redis=old, workers=1)
+        wait_until("the feed", lambda: d.status()["ready"])
+        client = Ctl(d.control)
+        self.addCleanup(client.close)
+        client.send({"cmd": "publish", "channel": "news", "data": "1"})
+        wait_until("the publish", lambda: old.unanswered)
+        old.master = new.port
+        self.assertEqual(client.line()["error"]["code"], "feed_down")
+        wait_until("the feed", lambda: d.status()["ready"])
+        d.stop()
 
 
 class Deaf(Case):
