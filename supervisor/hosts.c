@@ -349,10 +349,8 @@ hosts_up(struct hosts *h)
 	h->tell.rebuild = true;
 	hosts_tell_flush(&h->tell);
 	/* What they said meanwhile we have not heard: how they count now shows it. */
-	for (unsigned i = 0; i < h->nhosts; i++) {
+	for (unsigned i = 0; i < h->nhosts; i++)
 		h->host[i]->heard_ms = supervisor_now_ms();
-		h->host[i]->scanning = false;
-	}
 	ask_set(h);
 	hosts_tell_beat(&h->tell, "hello");
 	h->ticked_ms = supervisor_now_ms();
