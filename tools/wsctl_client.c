@@ -5,10 +5,10 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tools/wsctl_client.h"
+#include "tools/wsctl_clock.h"
 #include "tools/wsctl_proc.h"
 
 #define CONNECT_TIMEOUT_S 5 /* a full backlog: the server does not accept */
@@ -225,19 +225,10 @@ client_parse(const char *line, size_t len, json_t **ret_reply)
 	return 0;
 }
 
-static long long
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
-}
-
 int
 client_call(struct client *c, json_t *request, int timeout_ms, json_t **ret_reply)
 {
-	long long left, deadline = now_ms() + timeout_ms;
+	uint64_t now_ms, end_ms = clock_ms(CLOCK_MONOTONIC) + (uint64_t)timeout_ms;
 	size_t len = 0;
 	char *line = control_line_of(request, &len);
 	int r = client_queue(c, line, len);
@@ -246,13 +237,13 @@ client_call(struct client *c, json_t *request, int timeout_ms, json_t **ret_repl
 		r = client_next(c, &line, &len);
 		if (r != 0)
 			break;
-		left = deadline - now_ms();
-		if (left <= 0) {
+		now_ms = clock_ms(CLOCK_MONOTONIC);
+		if (now_ms >= end_ms) {
 			r = -ETIMEDOUT;
 			break;
 		}
-		r = client_turn(
-		    c, NULL, 0, (int)(left < LOOK_MS ? left : LOOK_MS), NULL);
+		r = client_turn(c, NULL, 0,
+		    (int)(end_ms - now_ms < LOOK_MS ? end_ms - now_ms : LOOK_MS), NULL);
 		if (r == -EINTR ||
 		    (r == -ETIMEDOUT && !proc_is_stopped(client_peer(c))))
 			r = 0;

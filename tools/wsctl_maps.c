@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "shm/map.h"
+#include "tools/wsctl_clock.h"
 #include "tools/wsctl_maps.h"
 #include "tools/wsctl_proc.h"
 
@@ -52,6 +53,15 @@ is_whole(const struct maps *m)
 		if (m->page[i] == NULL)
 			return false;
 	return m->ring != NULL && m->npages > 0;
+}
+
+uint64_t
+maps_up_ms(const struct maps *m)
+{
+	uint64_t now_ms = clock_ms(CLOCK_BOOTTIME);
+
+	return m->started_ms != 0 && m->started_ms < now_ms ? now_ms - m->started_ms
+							    : 0;
 }
 
 /* ---- from the supervisor ---- */
@@ -112,8 +122,10 @@ maps_ask(struct ctl *ctl, int timeout_ms, struct maps *ret)
 		if (r < 0)
 			break;
 		m.supervisor = (pid_t)json_integer_value(json_object_get(ok, "pid"));
+		/* By CLOCK_MONOTONIC, which stands still while the machine sleeps. */
 		m.started_ms =
-		    (uint64_t)json_integer_value(json_object_get(ok, "started_ms"));
+		    (uint64_t)json_integer_value(json_object_get(ok, "started_ms")) +
+		    clock_ms(CLOCK_BOOTTIME) - clock_ms(CLOCK_MONOTONIC);
 		copy_text(m.version, sizeof(m.version), ok, "version");
 		copy_text(m.source, sizeof(m.source), ok, "source");
 		workers = json_integer_value(json_object_get(ok, "workers"));

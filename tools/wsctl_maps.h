@@ -21,7 +21,7 @@ struct maps {
 	struct page *page[RING_WORKERS_MAX];
 	unsigned npages;
 	pid_t supervisor;
-	uint64_t started_ms; /* CLOCK_MONOTONIC */
+	uint64_t started_ms; /* CLOCK_BOOTTIME */
 	char version[32];    /* empty: only the supervisor knows; likewise below */
 	char source[16];
 };
@@ -33,6 +33,9 @@ int maps_ask(struct ctl *ctl, int timeout_ms, struct maps *ret)
 /* Look for them in /proc. Returns 0, -EACCES, -ENOENT, -EPROTO, -errno. */
 int maps_find(pid_t supervisor, struct maps *ret) __attribute__((warn_unused_result));
 void maps_close(struct maps *m);
+
+/* For how long the supervisor runs; 0 when nobody knows. */
+uint64_t maps_up_ms(const struct maps *m);
 
 /* As much of `status` and `workers` as they tell, with "answered":false; NULL without
  * memory. */

@@ -1,21 +1,11 @@
 /* wsctl_maps_status.c - status without the supervisor; see wsctl_maps.h */
-#include <time.h>
-
+#include "tools/wsctl_clock.h"
 #include "tools/wsctl_sample.h"
 
 static json_t *
 integer(uint64_t n)
 {
 	return json_integer((json_int_t)(n & INT64_MAX));
-}
-
-static uint64_t
-clock_ms(clockid_t clock)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 static uint64_t
@@ -72,8 +62,8 @@ maps_status(const struct maps *m)
 	o = json_pack("{s:b, s:i, s:o, s:s, s:b, s:o, s:o, s:{s:b, s:f},"
 		      " s:{s:o, s:o, s:o}, s:o, s:o, s:o}",
 	    "answered", 0, "pid", (int)m->supervisor, "uptime_s",
-	    integer(since(m->started_ms, clock_ms(CLOCK_BOOTTIME)) / 1000), "epoch",
-	    ring_epoch(m->ring), "draining", (int)ring_draining(m->ring), "connections",
+	    integer(maps_up_ms(m) / 1000), "epoch", ring_epoch(m->ring), "draining",
+	    (int)ring_draining(m->ring), "connections",
 	    integer(sum(&s, PAGE_connections)), "subscriptions",
 	    integer(sum(&s, PAGE_subscriptions)), "feed", "connected",
 	    (int)(down_ms == 0), "down_s",

@@ -2,21 +2,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "tools/wsctl_clock.h"
 #include "tools/wsctl_proc.h"
 #include "tools/wsctl_sample.h"
 
 /* ---- a look ---- */
-
-static uint64_t
-clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static void
 look_at_worker(const struct page *page, struct worker_sample *ret)
@@ -227,8 +218,7 @@ view_make(const struct maps *m, const struct sample *a, const struct sample *b,
 	v.unseen = busy->unseen;
 	v.draining = ring_draining(m->ring);
 	if (down_since_ms != 0)
-		v.feed_down_ms =
-		    1 + risen(down_since_ms, clock_ns(CLOCK_REALTIME) / 1000000);
+		v.feed_down_ms = 1 + risen(down_since_ms, clock_ms(CLOCK_REALTIME));
 	r = channels_make(m, busy, &v);
 	busy_reset(busy);
 	if (r < 0)

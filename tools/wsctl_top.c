@@ -8,9 +8,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "tools/wsctl_clock.h"
 #include "tools/wsctl_top.h"
 #include "tools/wsctl_tty.h"
 
@@ -39,10 +39,7 @@ struct top {
 static long long
 now_ms(void)
 {
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+	return (long long)clock_ms(CLOCK_MONOTONIC);
 }
 
 /* ---- the maps ---- */

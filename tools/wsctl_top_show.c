@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "tools/wsctl_clock.h"
 #include "tools/wsctl_proc.h"
 #include "tools/wsctl_top.h"
 
@@ -52,17 +53,13 @@ static void
 put_server(FILE *out, const struct screen *s, const struct maps *m,
     const struct top_view *v, const struct top_look *look)
 {
-	struct timespec now;
+	time_t now = time(NULL);
 	struct tm tm;
 	char clock[16] = "";
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
 	put(out, *m->version != '\0' ? "wscastd " : "wscastd",
 	    text_format("%s, pid %d, up ", m->version, (int)m->supervisor), "");
-	put(out, "",
-	    text_duration((uint64_t)now.tv_sec * 1000 +
-			  (uint64_t)now.tv_nsec / 1000000 - m->started_ms),
-	    "");
+	put(out, "", text_duration(maps_up_ms(m)), "");
 	fprintf(out, ", feed%s%s ", *m->source != '\0' ? " " : "", m->source);
 	if (v->feed_down_ms > 0)
 		put(out, style_on(s, STYLE_BAD),
@@ -75,8 +72,7 @@ put_server(FILE *out, const struct screen *s, const struct maps *m,
 		fprintf(out, ", %sSTOPPED%s", style_on(s, STYLE_BAD), style_off(s));
 	if (v->draining)
 		fprintf(out, ", %sDRAINING%s", style_on(s, STYLE_WARN), style_off(s));
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	if (localtime_r(&now.tv_sec, &tm) != NULL)
+	if (localtime_r(&now, &tm) != NULL)
 		(void)strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
 	fprintf(out, "  %s%s%s%s\n", clock, style_on(s, STYLE_WARN),
 	    look->paused ? " paused" : "", style_off(s));
@@ -401,21 +397,19 @@ channels_json(const struct top_view *v, size_t shown)
 json_t *
 top_json(const struct maps *m, const struct top_view *v, const struct top_look *look)
 {
-	struct timespec now;
 	json_t *o, *times = json_object();
 
 	for (int t = 0; t < PAGE_TIME_COUNT; t++)
 		(void)json_object_set_new(times, page_time_name((enum page_time)t),
 		    percentiles_json(&v->times[t]));
-	(void)clock_gettime(CLOCK_REALTIME, &now);
 	o = json_pack("{s:f, s:f, s:i, s:{s:b, s:f}, s:b, s:o, s:o, s:o, s:o, s:o, s:o,"
 		      " s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-	    "time", (double)now.tv_sec + (double)now.tv_nsec / 1e9, "interval_s",
-	    v->seconds, "pid", (int)m->supervisor, "feed", "connected",
-	    (int)(v->feed_down_ms == 0), "down_s", (double)v->feed_down_ms / 1000,
-	    "draining", (int)v->draining, "connections", integer(v->connections),
-	    "subscriptions", integer(v->subscriptions), "lagging", integer(v->lagging),
-	    "opened", integer(v->opened), "closed", integer(v->closed), "messages_in",
+	    "time", (double)clock_ns(CLOCK_REALTIME) / 1e9, "interval_s", v->seconds,
+	    "pid", (int)m->supervisor, "feed", "connected", (int)(v->feed_down_ms == 0),
+	    "down_s", (double)v->feed_down_ms / 1000, "draining", (int)v->draining,
+	    "connections", integer(v->connections), "subscriptions",
+	    integer(v->subscriptions), "lagging", integer(v->lagging), "opened",
+	    integer(v->opened), "closed", integer(v->closed), "messages_in",
 	    integer(v->messages_in), "bytes_in", integer(v->bytes_in), "messages_out",
 	    integer(v->messages_out), "bytes_out", integer(v->bytes_out), "times",
 	    times, "workers", workers_json(v), "channels",

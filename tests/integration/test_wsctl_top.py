@@ -421,6 +421,20 @@ class Maps(Case):
         head = self.stopped(d, "top", "--once", "-i", "100ms").stdout.splitlines()[0]
         self.assertIn(", STOPPED", head)
 
+    @unittest.skipUnless(ROOT and shutil.which("unshare"), "needs root")
+    def test_up_time_is_right_on_a_machine_that_has_slept(self):
+        """Its boot is longer ago than CLOCK_MONOTONIC says."""
+        slept = ["unshare", "--time", "--boottime", "1000000"]
+        if subprocess.run([*slept, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("no namespaces of time")
+        d = self.daemon(workers=1)
+        args = ["top", "--once", "-i", "100ms"]
+        asked = subprocess.run([*slept, WSCTL, "-s", d.control, *args], capture_output=True,
+                               text=True, env=environment(), timeout=DEADLINE).stdout
+        found = self.stopped(d, *args, wrap=[*slept, WSCTL]).stdout
+        for text in (asked, found):
+            self.assertRegex(text.splitlines()[0], r", up \d+m?s, ")
+
     def test_stopped_supervisor_leaves_no_command_hanging(self):
         d = self.daemon(workers=1)
         for args in (["clients"], ["channels"], ["publish", "a", "b"], ["restart"], ["config"],
