@@ -173,7 +173,7 @@ command_revoke(struct ctl_client *c)
 	if (which == NULL || !revoke_whom(c, which, &rev) ||
 	    !revoke_for(c, &rev.for_ms))
 		return;
-	until_ms = expel_now_ms() + rev.for_ms;
+	until_ms = supervisor_real_ms() + rev.for_ms;
 	r = expel_revoke(s, &rev, until_ms, &record);
 	if (r == -ENOSPC) {
 		say_error(c, CONTROL_INTERNAL, "too many are revoked already");

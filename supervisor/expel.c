@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "proto/journal.h"
 #include "proto/revocation.h"
@@ -16,15 +15,6 @@
 
 _Static_assert(REVOKED_SETS *REVOKED_WAYS == 65536, "as many as LEARNED_MAX");
 _Static_assert(REVOKED_TEXT_MAX == REVOCATION_NAME_MAX, "what is told fits");
-
-uint64_t
-expel_now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* ---- here ---- */
 
@@ -71,7 +61,7 @@ revoke_here(struct supervisor *s, const struct revocation *rev, uint64_t until_m
     uint64_t *ret_record)
 {
 	struct ring_desc desc = table_desc;
-	uint64_t now_ms = expel_now_ms();
+	uint64_t now_ms = supervisor_real_ms();
 	struct revoked_id id;
 	int r;
 
@@ -120,7 +110,7 @@ expel_channel(struct supervisor *s, uint32_t channel)
 void
 expel_tick(struct supervisor *s)
 {
-	revoked_tick(ring_revoked(s->ring), expel_now_ms());
+	revoked_tick(ring_revoked(s->ring), supervisor_real_ms());
 	expel_tell_tick(s);
 }
 
@@ -142,7 +132,7 @@ expel_told(struct supervisor *s, const char *text, size_t len)
 	}
 	if (strcmp(rev.node, peers_node(s->peers)) == 0)
 		return; /* our own */
-	until_ms = expel_now_ms() + rev.for_ms;
+	until_ms = supervisor_real_ms() + rev.for_ms;
 	(void)expel_revoke(s, &rev, until_ms, &record);
 	/* A backend has told the hosts that are here, and no other. */
 	if (rev.node[0] == '\0')
@@ -155,7 +145,7 @@ expel_told(struct supervisor *s, const char *text, size_t len)
 static bool
 learn(struct supervisor *s, const redisReply *member, const redisReply *score)
 {
-	uint64_t now_ms = expel_now_ms(), until_ms;
+	uint64_t now_ms = supervisor_real_ms(), until_ms;
 	struct revocation rev;
 	struct revoked_id id;
 	struct ring_desc desc;
@@ -201,7 +191,7 @@ expel_learn(struct supervisor *s)
 	    "ZREVRANGEBYSCORE", EXPEL_TELL_KEY, "+inf", now, "WITHSCORES", "LIMIT", "0",
 	    count};
 	size_t now_len = (size_t)snprintf(
-	    now, sizeof(now), "%llu", (unsigned long long)expel_now_ms());
+	    now, sizeof(now), "%llu", (unsigned long long)supervisor_real_ms());
 	size_t forget_lens[4] = {16, strlen(EXPEL_TELL_KEY), 4, now_len};
 	size_t ask_lens[8] = {
 	    16, strlen(EXPEL_TELL_KEY), 4, now_len, 10, 5, 1, strlen(count)};

@@ -48,8 +48,6 @@ void expel_told(struct supervisor *s, const char *text, size_t len);
 /* The link to Redis is there: learn what was revoked meanwhile. */
 void expel_learn(struct supervisor *s);
 
-uint64_t expel_now_ms(void); /* CLOCK_REALTIME */
-
 /* Once a second: what is over is forgotten. */
 void expel_tick(struct supervisor *s);
 

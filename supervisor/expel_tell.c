@@ -40,7 +40,7 @@ forget(struct expel_tell *t, struct untold *u)
 void
 expel_tell_done(struct expel_tell *t)
 {
-	uint64_t now_ms = expel_now_ms();
+	uint64_t now_ms = supervisor_real_ms();
 	unsigned lost = 0;
 	struct untold *u, *next;
 
@@ -63,7 +63,7 @@ static int
 publish(struct supervisor *s, const struct untold *u)
 {
 	struct revocation ours = u->rev;
-	uint64_t now_ms = expel_now_ms();
+	uint64_t now_ms = supervisor_real_ms();
 	char *message;
 	int r = -ENOMEM;
 
@@ -186,7 +186,7 @@ pass_on(
 	    .rev = *rev};
 	struct untold *kept;
 
-	if (u.until_ms <= expel_now_ms())
+	if (u.until_ms <= supervisor_real_ms())
 		return ours ? publish(s, &u) : 0;
 	kept = t->n < UNTOLD_MAX ? malloc(sizeof(*kept)) : NULL;
 	if (kept == NULL)
@@ -216,7 +216,7 @@ expel_tell_again(struct supervisor *s)
 {
 	struct expel_tell *t = &s->expel_tell;
 	struct untold_list waiting = TAILQ_HEAD_INITIALIZER(waiting);
-	uint64_t now_ms = expel_now_ms();
+	uint64_t now_ms = supervisor_real_ms();
 	struct untold *u, *next;
 
 	t->tried_ms = supervisor_now_ms();

@@ -1,19 +1,9 @@
 /* feed_state.c - see feed_state.h */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "supervisor/feed_state.h"
 #include "supervisor/supervisor.h"
-
-static uint64_t
-realtime_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 void
 feed_state_init(struct feed_state *s, const struct feed_env *env, const char *source,
@@ -21,7 +11,7 @@ feed_state_init(struct feed_state *s, const struct feed_env *env, const char *so
 {
 	*s = (struct feed_state){.env = env,
 	    .source = source,
-	    .down_since_ms = realtime_ms(),
+	    .down_since_ms = supervisor_real_ms(),
 	    .changed_ms = supervisor_now_ms()};
 	(void)snprintf(s->where, sizeof(s->where), "%s", where);
 	(void)snprintf(s->why, sizeof(s->why), "not connected yet");
@@ -64,7 +54,7 @@ feed_state_down(struct feed_state *s, const char *why)
 	(void)snprintf(s->why, sizeof(s->why), "%s", why);
 	s->up = false;
 	if (was_up) {
-		s->down_since_ms = realtime_ms();
+		s->down_since_ms = supervisor_real_ms();
 		s->changed_ms = supervisor_now_ms();
 	}
 	s->reconnects += was_up;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "proto/dialect.h"
@@ -130,20 +129,11 @@ sum(const struct supervisor *s, enum page_counter c)
 	return total;
 }
 
-static uint64_t
-realtime_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static json_t *
 feed_object(const struct supervisor *s)
 {
 	struct feed_status feed;
-	uint64_t now_ms = realtime_ms();
+	uint64_t now_ms = supervisor_real_ms();
 	json_t *o;
 
 	feed_look(s->feed, &feed);

@@ -31,13 +31,25 @@
 #define EXTEND_MS 15000 /* of start and stop, said anew each second */
 #define REAP_BATCH 64
 
-uint64_t
-supervisor_now_ms(void)
+static uint64_t
+clock_ms(clockid_t which)
 {
 	struct timespec ts;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	(void)clock_gettime(which, &ts);
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+uint64_t
+supervisor_now_ms(void)
+{
+	return clock_ms(CLOCK_MONOTONIC);
+}
+
+uint64_t
+supervisor_real_ms(void)
+{
+	return clock_ms(CLOCK_REALTIME);
 }
 
 bool

@@ -83,7 +83,8 @@ bool supervisor_ready(const struct supervisor *s);
 /* workers.c: a worker became healthy, or is gone. */
 void supervisor_workers_changed(struct supervisor *s);
 
-/* CLOCK_MONOTONIC in milliseconds, as the worker pages have it. */
+/* CLOCK_MONOTONIC in milliseconds, as the worker pages have it / CLOCK_REALTIME. */
 uint64_t supervisor_now_ms(void);
+uint64_t supervisor_real_ms(void);
 
 #endif
