@@ -125,7 +125,7 @@ expel_told(struct supervisor *s, const char *text, size_t len)
 	if (revocation_parse(text, len, &rev) < 0) {
 		s->expelled.malformed++;
 		(void)log_limited(&s->expel_limit, supervisor_now_ms(), LOG_WARNING, 0,
-		    "%zu bytes on " EXPEL_TELL_CHANNEL " revoke nobody; send "
+		    "%zu bytes on " PEERS_REVOKE " revoke nobody; send "
 		    "{\"user\":\"…\",\"for\":SECONDS}, or \"jti\"",
 		    len);
 		return;

@@ -71,7 +71,7 @@ publish(struct supervisor *s, const struct untold *u)
 	(void)snprintf(ours.node, sizeof(ours.node), "%s", peers_node(s->peers));
 	message = revocation_told(&ours);
 	if (message != NULL)
-		r = peers_tell(s->peers, EXPEL_TELL_CHANNEL, message, strlen(message));
+		r = peers_tell(s->peers, PEERS_REVOKE, message, strlen(message));
 	free(message);
 	return r;
 }

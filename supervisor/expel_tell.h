@@ -13,7 +13,6 @@
 
 #include "supervisor/peers.h"
 
-#define EXPEL_TELL_CHANNEL "!revoke"
 #define EXPEL_TELL_KEY PEERS_KEY "revoked"
 
 struct revocation;

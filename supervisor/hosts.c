@@ -95,7 +95,8 @@ bad(struct hosts *h, size_t len)
 {
 	h->counts.malformed++;
 	(void)log_limited(&h->limit, supervisor_now_ms(), LOG_WARNING, 0,
-	    "%zu bytes on " HOSTS_CHANNEL " are nothing that a host of ours says", len);
+	    "%zu bytes on " PEERS_PRESENCE " are nothing that a host of ours says",
+	    len);
 }
 
 static void

@@ -128,7 +128,7 @@ publish(struct hosts_tell *t, json_t *o)
 	own_sum(t, o);
 	text = json_dumps(o, JSON_COMPACT);
 	if (text == NULL ||
-	    peers_tell(peers_of(t), HOSTS_CHANNEL, text, strlen(text)) < 0)
+	    peers_tell(peers_of(t), PEERS_PRESENCE, text, strlen(text)) < 0)
 		lose(t);
 	free(text);
 	json_decref(o);

@@ -13,7 +13,6 @@
 #include "supervisor/fifo.h"
 #include "supervisor/peers.h"
 
-#define HOSTS_CHANNEL "!presence"
 #define HOSTS_KEY PEERS_KEY "presence:" /* and a node: its hash */
 #define HOSTS_KEY_MAX (sizeof(HOSTS_KEY) + PEERS_NODE_LEN)
 #define HOSTS_PAGES_MAX 100000      /* no hash that we would take has more */

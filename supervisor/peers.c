@@ -22,7 +22,7 @@
 #define ARGS_MAX 256
 #define NAME_MAX_LEN 640 /* bytes of a key with its prefix */
 
-static const char *const heard[] = {"!revoke", "!presence"};
+static const char *const heard[] = {PEERS_REVOKE, PEERS_PRESENCE};
 #define NHEARD (sizeof(heard) / sizeof(heard[0]))
 
 struct pending {

@@ -28,6 +28,9 @@
 
 #define PEERS_NODE_LEN 16
 #define PEERS_KEY "{!}" /* each key begins so, behind the prefix */
+/* What all hosts hear. */
+#define PEERS_REVOKE "!revoke"
+#define PEERS_PRESENCE "!presence"
 
 struct peers;
 

@@ -139,9 +139,9 @@ on_peers_message(void *owner, struct slice name, struct slice data)
 {
 	struct supervisor *s = owner;
 
-	if (slice_is(name, "!revoke"))
+	if (slice_is(name, PEERS_REVOKE))
 		expel_told(s, data.p, data.len);
-	else if (slice_is(name, "!presence"))
+	else if (slice_is(name, PEERS_PRESENCE))
 		presence_hear(s->presence, data.p, data.len);
 }
 
