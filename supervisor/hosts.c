@@ -165,7 +165,6 @@ on_page(void *owner, uint64_t tag, const redisReply *r)
 	page = hosts_scanned(r, &cursor);
 	if (page == NULL)
 		return;
-	h->p->members.grace_ms = h->p->s->settings->presence_grace_ms;
 	take_page(h, host, page);
 	if (strcmp(cursor, "0") == 0 || ++host->pages > HOSTS_PAGES_MAX)
 		members_named_all(&h->p->members, &host->members, supervisor_now_ms());

@@ -71,7 +71,6 @@ push_new(const struct member *m, bool join)
 static void
 push_lost(struct presence *p)
 {
-
 	p->lost++;
 	(void)log_limited(&p->limit, supervisor_now_ms(), LOG_WARNING, 0,
 	    "too many come and go: some are not told of it");
@@ -266,7 +265,6 @@ presence_uplink(struct presence *p, unsigned worker, const struct uplink *u)
 
 	if (p->pushes.len > 0)
 		return -ENOBUFS;
-	p->members.grace_ms = p->s->settings->presence_grace_ms;
 	switch (u->type) {
 	case UPLINK_JOIN:
 		join(p, worker, u, now_ms);
@@ -303,7 +301,6 @@ presence_hosts_up(struct presence *p)
 void
 presence_hear(struct presence *p, const char *text, size_t len)
 {
-	p->members.grace_ms = p->s->settings->presence_grace_ms;
 	hosts_hear(p->hosts, text, len);
 }
 
@@ -338,6 +335,12 @@ presence_watch(struct presence *p)
 		ev_timer_again(p->s->loop, &p->timer);
 }
 
+void
+presence_reload(struct presence *p, const struct settings *settings)
+{
+	p->members.grace_ms = settings->presence_grace_ms;
+}
+
 int
 presence_new(struct supervisor *s, struct presence **ret)
 {
@@ -353,6 +356,7 @@ presence_new(struct supervisor *s, struct presence **ret)
 	p->s = s;
 	p->pushes.item = sizeof(struct push *);
 	members_init(&p->members, &events, p);
+	presence_reload(p, s->settings);
 	ev_timer_init(&p->timer, on_timer, TICK_S, TICK_S);
 	p->workers = calloc(s->nworkers, sizeof(*p->workers));
 	r = p->workers == NULL ? -ENOMEM : 0;

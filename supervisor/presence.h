@@ -22,6 +22,7 @@
 #include "supervisor/members.h"
 
 struct hosts;
+struct settings;
 struct supervisor;
 struct uplink;
 
@@ -45,6 +46,8 @@ struct presence {
 int presence_new(struct supervisor *s, struct presence **ret)
     __attribute__((warn_unused_result));
 void presence_free(struct presence *p);
+/* Other settings hold: only read now. */
+void presence_reload(struct presence *p, const struct settings *settings);
 
 /* A worker's JOIN, LEAVE, MEMBERS_BEGIN, MEMBERS_END or PRESENCE. Returns 0, or
  * -ENOBUFS when it is to come again once there is room in the ring. */

@@ -8,6 +8,7 @@
 #include "proto/journal.h"
 #include "supervisor/certificates.h"
 #include "supervisor/notify.h"
+#include "supervisor/presence.h"
 #include "supervisor/reload.h"
 #include "supervisor/rules.h"
 #include "supervisor/supervisor.h"
@@ -80,6 +81,7 @@ take(struct supervisor *s, struct settings *new)
 		listeners_set_send_buffer(&s->listeners, new->send_buffer);
 	feed_set_settings(s->feed, new);
 	rules_reload(s->rules, new);
+	presence_reload(s->presence, new);
 	settings_free(s->settings);
 	s->settings = new;
 	settings_log(new);

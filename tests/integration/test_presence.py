@@ -256,6 +256,20 @@ class OneHost(Presence):
 
         run(go())
 
+    def test_presence_keeper_dies_behind_a_reload_its_grace_holds(self):
+        d = self.daemon(self.settings(grace="1h"), workers=1)
+
+        async def go():
+            all = [await self.user(d, "u%d" % n, "chat") for n in range(3)]
+            self.assertEqual(len(listed(d)), 3)
+            d.reload(presence={"grace": "0"})
+            os.killpg(d.workers()[0]["keeper_pid"], signal.SIGKILL)
+            wait_until("nobody is there", lambda: listed(d) == {})
+            for c in all:
+                await c.close()
+
+        run(go())
+
     def test_presence_follows_the_rule_over_a_reload(self):
         d = self.daemon(self.settings(grace="0"), workers=2)
 
