@@ -18,10 +18,12 @@ _Static_assert(REVOKED_TEXT_MAX == REVOCATION_NAME_MAX, "what is told fits");
 
 /* ---- here ---- */
 
-static enum revoked_kind
-kind_of(const struct revocation *rev)
+bool
+expel_id(
+    const struct supervisor *s, const struct revocation *rev, struct revoked_id *ret_id)
 {
-	return rev->is_user ? REVOKED_USER : REVOKED_JTI;
+	return revoked_id(ring_revoked(s->ring),
+	    rev->is_user ? REVOKED_USER : REVOKED_JTI, rev->name, rev->len, ret_id);
 }
 
 /* Whom workers are to look for: all who are in the table then. */
@@ -65,7 +67,7 @@ revoke_here(struct supervisor *s, const struct revocation *rev, uint64_t until_m
 	struct revoked_id id;
 	int r;
 
-	if (!revoked_id(ring_revoked(s->ring), kind_of(rev), rev->name, rev->len, &id))
+	if (!expel_id(s, rev, &id))
 		return -EINVAL;
 	r = remember(s, &id, until_ms, now_ms);
 	if (r < 0 || until_ms <= now_ms + SOON_MS)
@@ -152,7 +154,7 @@ learn(struct supervisor *s, const redisReply *member, const redisReply *score)
 
 	if (member->str == NULL || score->str == NULL ||
 	    revocation_parse(member->str, member->len, &rev) < 0 ||
-	    !revoked_id(ring_revoked(s->ring), kind_of(&rev), rev.name, rev.len, &id))
+	    !expel_id(s, &rev, &id))
 		return false;
 	until_ms = strtoull(score->str, NULL, 10);
 	if (until_ms <= now_ms || until_ms <= revoked_until(ring_revoked(s->ring), &id))

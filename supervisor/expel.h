@@ -8,6 +8,7 @@
 #ifndef WSCAST_SUPERVISOR_EXPEL_H
 #define WSCAST_SUPERVISOR_EXPEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,11 @@ uint64_t expel_channel(struct supervisor *s, uint32_t channel);
 void expel_told(struct supervisor *s, const char *text, size_t len);
 /* The link to Redis is there: learn what was revoked meanwhile. */
 void expel_learn(struct supervisor *s);
+
+/* For expel_tell.c: the entry that stands for it among the revoked. Returns false when
+ * no token can hold such a text. */
+bool expel_id(const struct supervisor *s, const struct revocation *rev,
+    struct revoked_id *ret_id) __attribute__((warn_unused_result));
 
 /* Once a second: what is over is forgotten. */
 void expel_tick(struct supervisor *s);

@@ -165,13 +165,11 @@ try_once(struct supervisor *s, const struct untold *u)
 static uint64_t
 longest(const struct supervisor *s, const struct revocation *rev, uint64_t until_ms)
 {
-	const struct revoked *table = ring_revoked(s->ring);
 	struct revoked_id id;
 	uint64_t until = 0;
 
-	if (revoked_id(table, rev->is_user ? REVOKED_USER : REVOKED_JTI, rev->name,
-		rev->len, &id))
-		until = revoked_until(table, &id);
+	if (expel_id(s, rev, &id))
+		until = revoked_until(ring_revoked(s->ring), &id);
 	return until > until_ms ? until : until_ms;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/directory.h"
 #include "supervisor/container_of.h"
 #include "supervisor/members.h"
 
@@ -72,7 +73,7 @@ uint64_t
 member_sum(const struct member *m)
 {
 	static const unsigned char key[crypto_shorthash_KEYBYTES];
-	unsigned char text[16 + 200];
+	unsigned char text[16 + CHANNEL_NAME_MAX];
 	uint64_t sum;
 
 	memcpy(text, &m->client, 8);
