@@ -91,9 +91,9 @@ struct feed {
 	struct log_limit long_limit;
 };
 
-/* For feeds: a message came for a channel, perhaps of a key (len 0: none).
- * Returns as publisher_message() does; one
- * that is too long for the ring was said, and is a gap. */
+/* For feeds: a message came for a channel, perhaps of a key (len 0: none). Returns as
+ * publisher_message() does; one that is too long for the ring was said, and is a gap.
+ */
 int feed_message(struct feed *f, uint32_t channel, struct slice key, const void *data,
     size_t len) __attribute__((warn_unused_result));
 

@@ -169,7 +169,6 @@ on_commands_down(void *owner, const char *why)
 static void
 say_lost(struct stream_feed *s, const struct stream *stream, enum stream_loss loss)
 {
-
 	(void)log_limited(&s->lost_limit, supervisor_now_ms(), LOG_WARNING, 0,
 	    "feed: stream %s %s: clients are told that they may have missed "
 	    "something",

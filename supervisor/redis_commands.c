@@ -55,7 +55,6 @@ slow_start(struct redis_commands *c, uint64_t ms)
 static void
 fail(struct redis_commands *c, uint64_t now_ms, const char *why)
 {
-
 	if (c->breaker.state == BREAKER_CLOSED)
 		(void)log_limited(&c->breaker_limit, now_ms, LOG_WARNING, 0,
 		    "feed: %s: publishes are refused meanwhile", why);

@@ -80,7 +80,7 @@ int supervisor_run(const struct settings_source *source, struct settings *settin
 /* Whether new connections and messages are served as they should. */
 bool supervisor_ready(const struct supervisor *s);
 
-/* workers.c: a worker became healthy, or is gone. */
+/* keeper_link.c: a worker became healthy, or is gone. */
 void supervisor_workers_changed(struct supervisor *s);
 
 /* CLOCK_MONOTONIC in milliseconds, as the worker pages have it / CLOCK_REALTIME. */
