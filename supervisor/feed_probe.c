@@ -128,6 +128,12 @@ feed_probe_run(
 	}
 }
 
+uint32_t
+feed_probe_lag_ms(const struct feed_probe *p, const struct redis_link *sub)
+{
+	return p->back > 0 ? p->lag_ms : redis_link_lag_ms(sub);
+}
+
 void
 feed_probe_refused(struct feed_probe *p)
 {

@@ -69,6 +69,8 @@ void feed_probe_publish(struct feed_probe *p, struct redis_commands *commands);
 /* Once in feed.probe_interval: publish it, or leave the link on which it is missing. */
 void feed_probe_run(
     struct feed_probe *p, struct redis_link *sub, struct redis_commands *commands);
+/* How long the last one took; before the first, the link's own probe. */
+uint32_t feed_probe_lag_ms(const struct feed_probe *p, const struct redis_link *sub);
 /* Redis forbids it, which is logged. */
 void feed_probe_refused(struct feed_probe *p);
 

@@ -445,8 +445,7 @@ on_pubsub_status(const struct feed *f, struct feed_status *ret)
 {
 	const struct pubsub *p = container_of(f, struct pubsub, feed);
 
-	feed_state_look(&p->state,
-	    p->probe.back > 0 ? p->probe.lag_ms : redis_link_lag_ms(p->sub), ret);
+	feed_state_look(&p->state, feed_probe_lag_ms(&p->probe, p->sub), ret);
 	redis_commands_look(&p->commands, ret);
 }
 

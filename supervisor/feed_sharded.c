@@ -672,13 +672,6 @@ on_sharded_resume(struct feed *f)
 		redis_link_resume(s->shards[i]->sub);
 }
 
-static uint32_t
-lag_of(const struct shard *shard)
-{
-	return shard->probe.back > 0 ? shard->probe.lag_ms
-				     : redis_link_lag_ms(shard->sub);
-}
-
 /* The slowest shard's lag, and the state of a breaker that is not closed. */
 static void
 on_sharded_status(const struct feed *f, struct feed_status *ret)
@@ -686,9 +679,12 @@ on_sharded_status(const struct feed *f, struct feed_status *ret)
 	const struct sharded *s = container_of(f, struct sharded, feed);
 	uint32_t lag_ms = 0;
 
-	for (unsigned i = 0; i < s->nshards; i++)
-		if (lag_of(s->shards[i]) > lag_ms)
-			lag_ms = lag_of(s->shards[i]);
+	for (unsigned i = 0; i < s->nshards; i++) {
+		const struct shard *shard = s->shards[i];
+		uint32_t its_ms = feed_probe_lag_ms(&shard->probe, shard->sub);
+
+		lag_ms = its_ms > lag_ms ? its_ms : lag_ms;
+	}
 	feed_state_look(&s->state, lag_ms, ret);
 	ret->breaker = breaker_state_name(BREAKER_CLOSED);
 	for (unsigned i = 0; i < s->nshards; i++)
