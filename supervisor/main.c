@@ -8,23 +8,26 @@
  *                     what there is of TLS)
  *   ctlsock.c         the control socket (commands.c, command_*.c: what wsctl may ask;
  *                     report.c: what it is shown)
- *   admin.c           HTTP: metrics.c, and what is published there (admin_publish.c)
  *   listeners.c       the listening sockets, one for each address and worker
+ *   admin.c           HTTP: metrics.c, and what is published there (admin_publish.c)
  *   workers.c         the workers' lives (keeper_link.c, launcher.c, uplinks.c,
  *                     watch.c, drain.c)
  *   publisher.c       writes the ring
  *   registry.c        the channels, and who is interested in each
+ *   rules.c           what is counted for each rule of the settings
+ *   notify.c          what systemd is told
  *   feed_embedded.c   the feed: none but ourselves, or
- *   feed_stream.c     Redis streams, or
+ *   feed_stream.c     Redis streams (stream_places.c: how far each was read), or
  *   feed_sharded.c    sharded pub/sub of a Redis cluster, or
- *   feed_pubsub.c     Redis pub/sub (feed_state.c, redis_commands.c), over links
- *                     (redis_link.c) to whichever server is the right one
+ *   feed_pubsub.c     Redis pub/sub (feed_state.c, feed_probe.c, redis_commands.c),
+ *                     over links (redis_link.c) to whichever server is the right one
  *                     (redis_target.c, redis_topology.c), each a connection
- *                     (redis_conn.c, redis_tls.c, resolver.c) that is made anew when it
- *                     is lost
+ *                     (redis_conn.c, redis_input.c, redis_tls.c, resolver.c) that is
+ *                     made anew when it is lost
  *   peers.c           what hosts on one Redis tell each other (expel.c, expel_tell.c:
  *                     who is to go)
- *   notify.c          what systemd is told
+ *   presence.c        who is in which channel (members.c), on all hosts (hosts.c,
+ *                     hosts_tell.c)
  */
 #include <errno.h>
 #include <limits.h>
