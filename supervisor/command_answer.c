@@ -84,6 +84,21 @@ command_text(struct ctl_client *c, const char *member, size_t *ret_len)
 }
 
 bool
+command_count(
+    struct ctl_client *c, const char *member, uint64_t fallback, uint64_t *ret_n)
+{
+	const json_t *v = json_object_get(c->request, member);
+
+	if (v != NULL && (!json_is_integer(v) || json_integer_value(v) < 0)) {
+		say_error(c, CONTROL_BAD_REQUEST, "\"%s\" must be a number from 0 up",
+		    member);
+		return false;
+	}
+	*ret_n = v == NULL ? fallback : (uint64_t)json_integer_value(v);
+	return true;
+}
+
+bool
 command_workers(struct ctl_client *c, unsigned *ret_first, unsigned *ret_end)
 {
 	const json_t *v = json_object_get(c->request, "worker");

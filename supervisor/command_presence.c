@@ -6,24 +6,6 @@
 #include "supervisor/presence.h"
 #include "supervisor/supervisor.h"
 
-/* A member that is a number from 0 up, or absent: 0. Returns false when answered. */
-static bool
-number_of(struct ctl_client *c, const char *member, uint64_t *ret_n)
-{
-	const json_t *v = json_object_get(c->request, member);
-
-	*ret_n = 0;
-	if (v == NULL)
-		return true;
-	if (!json_is_integer(v) || json_integer_value(v) < 0) {
-		say_error(c, CONTROL_BAD_REQUEST, "\"%s\" must be a number from 0 up",
-		    member);
-		return false;
-	}
-	*ret_n = (uint64_t)json_integer_value(v);
-	return true;
-}
-
 void
 command_presence(struct ctl_client *c)
 {
@@ -35,8 +17,8 @@ command_presence(struct ctl_client *c)
 
 	channel.p = command_name(
 	    c, json_object_get(c->request, "channel"), "channel", &channel.len);
-	if (channel.p == NULL || !number_of(c, "after", &after) ||
-	    !number_of(c, "limit", &limit))
+	if (channel.p == NULL || !command_count(c, "after", 0, &after) ||
+	    !command_count(c, "limit", 0, &limit))
 		return;
 	if (!settings_rule(s->settings, channel.p, channel.len)->presence) {
 		say_error(c, CONTROL_NOT_FOUND,

@@ -21,24 +21,6 @@
 #define RESTART_MAX_MS 30000     /* for one worker */
 #define RELOAD_MAX_MS 10000      /* for all of them */
 
-/* A member that is a count, or absent. Returns false when answered. */
-static bool
-limit_of(struct ctl_client *c, size_t fallback, size_t *ret_limit)
-{
-	const json_t *v = json_object_get(c->request, "limit");
-
-	*ret_limit = fallback;
-	if (v == NULL)
-		return true;
-	if (!json_is_integer(v) || json_integer_value(v) < 0) {
-		say_error(c, CONTROL_BAD_REQUEST,
-		    "\"limit\" must be a number from 0 (all) up");
-		return false;
-	}
-	*ret_limit = (size_t)json_integer_value(v);
-	return true;
-}
-
 /* ---- looking ---- */
 
 static void
@@ -130,9 +112,10 @@ run_clients(struct ctl_client *c)
 	const json_t *channel = json_object_get(c->request, "channel");
 	const json_t *user = json_object_get(c->request, "user");
 	const char *name = NULL, *text = NULL;
-	size_t len = 0, user_len = 0, limit;
+	size_t len = 0, user_len = 0;
+	uint64_t limit;
 
-	if (!limit_of(c, CLIENTS_LIMIT, &limit))
+	if (!command_count(c, "limit", CLIENTS_LIMIT, &limit))
 		return;
 	if (channel != NULL) {
 		name = command_name(c, channel, "channel", &len);
@@ -172,9 +155,9 @@ static void
 run_channels(struct ctl_client *c)
 {
 	const json_t *glob = json_object_get(c->request, "glob");
-	size_t limit;
+	uint64_t limit;
 
-	if (!limit_of(c, CHANNELS_LIMIT, &limit))
+	if (!command_count(c, "limit", CHANNELS_LIMIT, &limit))
 		return;
 	if (glob != NULL &&
 	    (!json_is_string(glob) || json_string_length(glob) > CHANNEL_NAME_MAX)) {
@@ -340,11 +323,12 @@ run_history(struct ctl_client *c)
 {
 	const struct supervisor *s = c->sock->s;
 	char *lines[HISTORY_MAX];
-	size_t lens[HISTORY_MAX], n = 0, limit, len;
+	size_t lens[HISTORY_MAX], n = 0, len;
 	const char *name;
 	uint32_t channel;
+	uint64_t limit;
 
-	if (!limit_of(c, HISTORY_LIMIT, &limit))
+	if (!command_count(c, "limit", HISTORY_LIMIT, &limit))
 		return;
 	name = command_name(c, json_object_get(c->request, "channel"), "channel", &len);
 	if (name == NULL)
@@ -618,6 +602,20 @@ static const struct {
     {"presence", command_presence},
 };
 
+static void
+say_unknown(struct ctl_client *c, const char *cmd)
+{
+	char names[400] = "";
+	size_t len = 0;
+
+	for (size_t i = 0;
+	     i < sizeof(commands) / sizeof(commands[0]) && len < sizeof(names); i++)
+		len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s",
+		    i > 0 ? ", " : "", commands[i].name);
+	say_error(c, CONTROL_BAD_REQUEST,
+	    "unknown command \"%.40s\": this version has %s", cmd, names);
+}
+
 void
 command_run(struct ctl_client *c)
 {
@@ -629,13 +627,7 @@ command_run(struct ctl_client *c)
 			commands[i].run(c);
 			return;
 		}
-	say_error(c, CONTROL_BAD_REQUEST,
-	    "unknown command \"%.40s\": this version has status, version, maps, "
-	    "metrics, "
-	    "workers, clients, client, channels, publish, history, tail, restart, "
-	    "reload, config, log-level, drain, undrain, kick, "
-	    "revoke and presence",
-	    cmd);
+	say_unknown(c, cmd);
 }
 
 void

@@ -122,14 +122,17 @@ void say_ok(struct ctl_client *c, json_t *ok);
 void command_finish(struct ctl_client *c); /* done, whatever was answered */
 
 /* Each returns false or NULL when it has answered: the client may change nothing; a
- * member is no channel's name, or no text; "client" is no client's id; "worker" is no
- * worker. */
+ * member is no channel's name, no text, or no count; "client" is no client's id;
+ * "worker" is no worker. */
 bool command_may_change(struct ctl_client *c);
 const char *command_name(
     struct ctl_client *c, const json_t *value, const char *member, size_t *ret_len);
 bool command_client(struct ctl_client *c, uint64_t *ret_id);
 /* A user's name or a token's jti, of 1 to REVOKED_TEXT_MAX bytes. */
 const char *command_text(struct ctl_client *c, const char *member, size_t *ret_len);
+/* fallback: when it is absent. */
+bool command_count(
+    struct ctl_client *c, const char *member, uint64_t fallback, uint64_t *ret_n);
 /* "worker": the workers [*ret_first, *ret_end), all when it is absent. */
 bool command_workers(struct ctl_client *c, unsigned *ret_first, unsigned *ret_end);
 
