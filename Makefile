@@ -131,12 +131,11 @@ $(obj)/flags: FORCE
 		echo '$(CC) $(subst ','"'"',$(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIBS))' >$@
 .PHONY: FORCE
 
-# The version and commit go only to the objects that name them: a commit does not
-# remake everything.
 # All that only a restart of the service can change, in one word: an upgrade that leaves
 # it the same restarts workers alone (packaging/systemd/wscast.after-upgrade.in).
 SUPERVISOR := $(shell cat $(sort $(wildcard shm/*.[ch] proto/*.[ch] supervisor/*.[ch]) \
 	packaging/systemd/wscast.service.in) | sha256sum | cut -c-16)
+# These go only to the objects that name them: a commit does not remake everything.
 version_flags := -DWSCAST_VERSION='"$(VERSION)"' -DWSCAST_COMMIT='"$(COMMIT)"' \
 	-DWSCAST_SUPERVISOR='"$(SUPERVISOR)"'
 version_srcs := $(shell grep -lE 'WSCAST_(VERSION|COMMIT|SUPERVISOR)' $(srcs) /dev/null)
