@@ -297,29 +297,32 @@ channel_list(const struct found *f)
 	return list;
 }
 
-/* Whose connection it is, within the arena: the worker may be replacing it. Returns
- * NULL when nobody is known. */
-static const char *
-user_of(const struct found *f, size_t *ret_len)
+/* Whose connection it is, copied. Returns the name's length, 0 when nobody is known. */
+static size_t
+user_of(const struct found *f, char *user)
 {
-	const struct identity *identity =
-	    table_arena_peek(f->look->table, f->slot.identity, sizeof(*identity));
+	const struct identity *in_arena =
+	    table_arena_peek(f->look->table, f->slot.identity, sizeof(*in_arena));
+	uint16_t len;
 
-	*ret_len = identity == NULL ? 0 : identity->subject_len;
-	if (*ret_len == 0 || table_arena_peek(f->look->table, f->slot.identity,
-				 offsetof(struct identity, text) + *ret_len) == NULL)
-		return NULL;
-	return identity->text;
+	if (in_arena == NULL)
+		return 0;
+	memcpy(&len, &in_arena->subject_len, sizeof(len));
+	if (len > REVOKED_TEXT_MAX ||
+	    table_arena_peek(f->look->table, f->slot.identity,
+		offsetof(struct identity, text) + len) == NULL)
+		return 0;
+	memcpy(user, in_arena->text, len);
+	return utf8_valid(user, len) ? len : 0;
 }
 
 static json_t *
 user_json(const struct found *f)
 {
-	size_t len;
-	const char *user = user_of(f, &len);
+	char user[REVOKED_TEXT_MAX];
+	size_t len = user_of(f, user);
 
-	/* json_stringn() copies, and refuses what is no UTF-8. */
-	return user == NULL ? NULL : json_stringn(user, len);
+	return len == 0 ? NULL : json_stringn(user, len);
 }
 
 static json_t *
@@ -462,10 +465,9 @@ next_worker(struct report_list *l)
 static bool
 is_user(const struct found *f, const char *user, size_t len)
 {
-	size_t its_len;
-	const char *its = user_of(f, &its_len);
+	char its[REVOKED_TEXT_MAX];
 
-	return its != NULL && its_len == len && memcmp(its, user, len) == 0;
+	return user_of(f, its) == len && memcmp(its, user, len) == 0;
 }
 
 /* Whether the next slot of this list's worker is to be shown; it is looked at. */
