@@ -48,32 +48,37 @@ name_is(struct slice name, const char *text)
 	return name.len == strlen(text) && memcmp(name.p, text, name.len) == 0;
 }
 
+/* Read a string into its own place: what an escape stands for is shorter. Returns its
+ * length, or below 0 when it is none. */
+static ptrdiff_t
+get_string(struct slice value)
+{
+	return value.p != NULL && *value.p == '"'
+		   ? json_get_string(value, (char *)value.p, value.len)
+		   : -1;
+}
+
 static int
 take_channel(struct publish_item *item, struct slice value, char *why)
 {
-	ptrdiff_t n = -1;
+	ptrdiff_t n = get_string(value);
 
-	if (value.p != NULL && *value.p == '"')
-		n = json_get_string(value, item->channel, sizeof(item->channel));
-	if (n < 0 || !name_ok(item->channel, (size_t)n))
+	if (n < 0 || !name_ok(value.p, (size_t)n))
 		return bad(why,
 		    "\"channel\" must be a channel's name: a string of 1 to "
 		    "200 bytes without control characters");
-	item->channel_len = (size_t)n;
+	item->channel = (struct slice){value.p, (size_t)n};
 	return 0;
 }
 
-/* In its place: what an escape stands for is shorter. */
 static int
 take_key(struct publish_item *item, struct slice value, char *why)
 {
-	ptrdiff_t n = -1;
+	ptrdiff_t n = get_string(value);
 
 	item->key = (struct slice){NULL, 0};
 	if (value.p == NULL)
 		return 0;
-	if (*value.p == '"')
-		n = json_get_string(value, (char *)value.p, value.len);
 	if (n < 1 || n > MESSAGE_KEY_MAX)
 		return bad(why, "\"key\" must be a string of 1 to 200 bytes");
 	item->key = (struct slice){value.p, (size_t)n};
@@ -89,14 +94,11 @@ take_payload(
 		return bad(why,
 		    "a message needs \"data\", any JSON value, or \"base64\", "
 		    "a string");
-	if (data.p != NULL) {
-		item->data = (char *)data.p;
-		item->len = json_compact(data.p, data.len, item->data);
-		return 0;
-	}
-	item->data = (char *)base64.p;
-	if (*base64.p != '"' ||
-	    base64_get(base64.p + 1, base64.len - 2, item->data, &item->len) < 0)
+	item->data = data.p != NULL ? data : base64;
+	if (data.p != NULL)
+		item->data.len = json_compact(data.p, data.len, (char *)data.p);
+	else if (*base64.p != '"' || base64_get(base64.p + 1, base64.len - 2,
+					 (char *)base64.p, &item->data.len) < 0)
 		return bad(why, "\"base64\" is no base64");
 	return 0;
 }

@@ -16,7 +16,6 @@
 
 #include "proto/slice.h"
 
-#define PUBLISH_CHANNEL_MAX 200 /* bytes */
 #define PUBLISH_WHY_MAX 160
 
 struct publish_body {
@@ -25,12 +24,11 @@ struct publish_body {
 	bool done;
 };
 
+/* All within the body. */
 struct publish_item {
-	char channel[PUBLISH_CHANNEL_MAX + 1];
-	size_t channel_len;
-	struct slice key; /* absent: none */
-	char *data;
-	size_t len;
+	struct slice channel; /* name_ok() */
+	struct slice key;     /* absent: none */
+	struct slice data;
 };
 
 /* Begin with a body of len bytes, which is changed while it is read, and keeps what the

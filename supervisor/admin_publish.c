@@ -212,9 +212,9 @@ admin_publish_more(struct admin_request *q)
 		    .client = q->number,
 		    .cookie = (uint32_t)q->nasked};
 		const struct feed_publish m = {
-		    .channel = {item->channel, item->channel_len},
+		    .channel = item->channel,
 		    .key = item->key,
-		    .data = {item->data, item->len},
+		    .data = item->data,
 		};
 		int r = feed_publish(q->a->s->feed, &m, &receipt);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proto/publish_body.h"
+#include "proto/settings.h"
 #include "tests/fuzz/target.h"
 
 /* A fault is said in one short line. */
@@ -21,10 +22,12 @@ must_say(int r, const char *why)
 static void
 must_lie(const struct publish_item *item, const char *text, size_t len)
 {
-	must(item->channel_len > 0 && item->channel_len <= PUBLISH_CHANNEL_MAX);
-	must(item->channel[item->channel_len] == '\0');
-	must(item->data >= text && item->len <= len &&
-	     item->data + item->len <= text + len);
+	const struct slice named[] = {item->channel, item->data, item->key};
+
+	for (int i = 0; i < (item->key.p != NULL ? 3 : 2); i++)
+		must(named[i].p >= text && named[i].len <= len &&
+		     named[i].p + named[i].len <= text + len);
+	must(name_ok(item->channel.p, item->channel.len));
 }
 
 int

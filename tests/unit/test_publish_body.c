@@ -30,10 +30,11 @@ read_all(const char *body, size_t len)
 	memcpy(text, body, len);
 	r = publish_body_begin(&b, text, len, why);
 	while (r == 0 && (r = publish_body_next(&b, &item, why)) > 0) {
-		assert_int_equal(strlen(item.channel), item.channel_len);
-		n += (size_t)snprintf(out + n, cap - n, "%s%s%.*s=%.*s;", item.channel,
+		n += (size_t)snprintf(out + n, cap - n, "%.*s%s%.*s=%.*s;",
+		    (int)item.channel.len, item.channel.p,
 		    item.key.p == NULL ? "" : "#", (int)item.key.len,
-		    item.key.p == NULL ? "" : item.key.p, (int)item.len, item.data);
+		    item.key.p == NULL ? "" : item.key.p, (int)item.data.len,
+		    item.data.p);
 		assert_true(n < cap);
 		r = 0;
 	}
