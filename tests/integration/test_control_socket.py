@@ -12,7 +12,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import DEADLINE, Case, Ctl, fd_count, wait_until
+from harness import DEADLINE, SANITIZED, Case, Ctl, fd_count, wait_until
 
 CLIENTS_MAX = 64  # supervisor/ctl_client.h
 LINE_MAX = 2 << 20  # proto/control.h
@@ -143,7 +143,8 @@ class ControlSocket(Case):
         for sock in held:
             sock.sendall(b'{"cmd":"channels","limit":0}\n')
         self.assertEqual(d.ctl("channels", limit=1)["total"], channels)
-        self.assertLess(rss_mib(d.pid) - before, 150)
+        if not SANITIZED:  # with one, what was freed is kept for a while
+            self.assertLess(rss_mib(d.pid) - before, 150)
         # A small answer is still given to everyone.
         self.assertTrue(d.status()["ready"])
 
