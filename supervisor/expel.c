@@ -198,8 +198,9 @@ expel_learn(struct supervisor *s)
 	size_t ask_lens[8] = {
 	    16, strlen(EXPEL_TELL_KEY), 4, now_len, 10, 5, 1, strlen(count)};
 
-	expel_tell_again(s);
 	if (peers_command(s->peers, 4, forget, forget_lens, NULL, NULL, 0) < 0 ||
 	    peers_command(s->peers, 8, ask, ask_lens, on_learned, s, 0) < 0)
 		log_warning(0, "what was revoked before cannot be asked for");
+	/* Behind that, since as many may wait as the link takes at once. */
+	expel_tell_again(s);
 }
