@@ -8,6 +8,7 @@
 #include "proto/journal.h"
 #include "worker/client.h"
 #include "worker/ktls.h"
+#include "worker/pieces.h"
 #include "worker/reader.h"
 #include "worker/tls.h"
 #include "worker/tls_conn.h"
@@ -100,39 +101,19 @@ send_record(struct tls_conn *c, const void *buf, size_t len)
 	return -EPROTO;
 }
 
-/* Move on by max bytes of the piece at hand, or to its end. Returns by how many. */
-static size_t
-pass_piece(const struct iovec **iov, size_t *at, size_t max)
-{
-	size_t n = (*iov)->iov_len - *at;
-
-	if (n > max) {
-		*at += max;
-		return max;
-	}
-	(*iov)++;
-	*at = 0;
-	return n;
-}
-
 /* The next record's bytes: those of the ring where they lie, or what fits of several
  * short pieces. Returns how many, 0 behind the last. */
 static size_t
-next_record(struct tls *t, const struct iovec **iov, const struct iovec *end,
-    size_t *at, const void **ret_buf)
+next_record(struct tls *t, struct pieces *p, const void **ret_buf)
 {
-	size_t len = 0;
+	char *base = NULL;
+	size_t len = pieces_take(p, TLS_RECORD, &base), n;
 
-	if (*iov == end)
-		return 0;
-	*ret_buf = (const char *)(*iov)->iov_base + *at;
-	if ((*iov)->iov_len - *at >= TLS_RECORD || *iov + 1 == end)
-		return pass_piece(iov, at, TLS_RECORD);
+	*ret_buf = base;
+	if (len == TLS_RECORD || !pieces_left(p))
+		return len;
 	*ret_buf = t->gather;
-	while (*iov < end && len < TLS_RECORD) {
-		const char *base = (const char *)(*iov)->iov_base + *at;
-		size_t n = pass_piece(iov, at, TLS_RECORD - len);
-
+	for (n = len, len = 0; n > 0; n = pieces_take(p, TLS_RECORD - len, &base)) {
 		memcpy(t->gather + len, base, n);
 		len += n;
 	}
@@ -144,9 +125,9 @@ tls_send(struct worker *w, uint32_t slot, const struct iovec *iov, int niov)
 {
 	struct tls *t = w->tls;
 	struct tls_conn *c = &t->conn[slot];
-	const struct iovec *end = iov + niov;
-	size_t at = 0, taken = 0, len;
-	const void *buf = NULL;
+	struct pieces p = {.iov = iov, .end = iov + niov};
+	size_t taken = 0, len;
+	const void *buf;
 	int r;
 
 	if (c->kernel.has_keys)
@@ -157,7 +138,7 @@ tls_send(struct worker *w, uint32_t slot, const struct iovec *iov, int niov)
 	if (c->failed)
 		return -EPROTO;
 	tls_conn_enter(t, slot, NULL, 0);
-	while (c->held_len == 0 && (len = next_record(t, &iov, end, &at, &buf)) > 0) {
+	while (c->held_len == 0 && (len = next_record(t, &p, &buf)) > 0) {
 		r = send_record(c, buf, len);
 		if (r < 0)
 			break;

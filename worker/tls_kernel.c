@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "worker/ktls.h"
+#include "worker/pieces.h"
 #include "worker/tls_kernel.h"
 
 #define PIECES 64 /* of one record */
@@ -73,24 +74,17 @@ send_record(struct tls_kernel *k, struct slot *s, size_t taken, uint8_t type,
 	return n;
 }
 
-/* The pieces of the next record, of which *at bytes of **iov went before. Returns how
- * many, with their bytes in *ret_len. */
+/* The pieces of the next record. Returns how many, with their bytes in *ret_len. */
 static int
-next_pieces(const struct iovec **iov, const struct iovec *end, size_t *at,
-    struct iovec *piece, size_t *ret_len)
+next_record(struct pieces *p, struct iovec *piece, size_t *ret_len)
 {
-	size_t len = 0;
-	int n;
+	size_t len = 0, take;
+	char *base;
+	int n = 0;
 
-	for (n = 0; *iov < end && len < KTLS_RECORD && n < PIECES; n++) {
-		size_t left = (*iov)->iov_len - *at;
-		size_t take = left < KTLS_RECORD - len ? left : KTLS_RECORD - len;
-
-		piece[n].iov_base = (char *)(*iov)->iov_base + *at;
-		piece[n].iov_len = take;
+	while (n < PIECES && (take = pieces_take(p, KTLS_RECORD - len, &base)) > 0) {
+		piece[n++] = (struct iovec){base, take};
 		len += take;
-		*at = take < left ? *at + take : 0;
-		*iov += take == left;
 	}
 	*ret_len = len;
 	return n;
@@ -99,14 +93,13 @@ next_pieces(const struct iovec **iov, const struct iovec *end, size_t *at,
 ssize_t
 tls_kernel_send(struct tls_kernel *k, struct slot *s, const struct iovec *iov, int niov)
 {
-	const struct iovec *end = iov + niov;
+	struct pieces p = {.iov = iov, .end = iov + niov};
 	struct iovec piece[PIECES];
-	size_t at = 0, taken = 0, len;
+	size_t taken = 0, len;
 	ssize_t n = 0;
+	int npieces;
 
-	while (iov < end) {
-		int npieces = next_pieces(&iov, end, &at, piece, &len);
-
+	while ((npieces = next_record(&p, piece, &len)) > 0) {
 		n = send_record(k, s, taken, KTLS_DATA, piece, npieces, len);
 		if (n > 0)
 			taken += (size_t)n;
