@@ -1,4 +1,5 @@
 /* ktls.c - see ktls.h */
+#include <endian.h>
 #include <errno.h>
 #include <linux/tls.h>
 #include <netinet/in.h>
@@ -66,6 +67,7 @@ fill(const struct layout *l, const struct tls_keys *keys, enum tls_side side,
     union crypto_info *u)
 {
 	const struct tls_key *k = &keys->of[side];
+	uint64_t record = htobe64(k->record);
 	uint8_t *at = (uint8_t *)u;
 
 	memset(u, 0, sizeof(*u));
@@ -74,8 +76,7 @@ fill(const struct layout *l, const struct tls_keys *keys, enum tls_side side,
 	memcpy(at + l->key, k->key, tls_key_len(keys->aead));
 	memcpy(at + l->salt, k->iv, l->salt_len);
 	memcpy(at + l->iv, k->iv + l->salt_len, TLS_IV - l->salt_len);
-	for (int i = 0; i < 8; i++)
-		at[l->record + (size_t)i] = (uint8_t)(k->record >> (56 - 8 * i));
+	memcpy(at + l->record, &record, sizeof(record));
 }
 
 int
@@ -103,7 +104,7 @@ ktls_records(int fd, uint64_t *ret_records)
 	const struct layout *l = layouts;
 	union crypto_info u;
 	socklen_t len = sizeof(u.info);
-	uint64_t records = 0;
+	uint64_t records;
 
 	if (getsockopt(fd, SOL_TLS, TLS_TX, &u, &len) < 0)
 		return -errno;
@@ -114,10 +115,9 @@ ktls_records(int fd, uint64_t *ret_records)
 	len = l->len;
 	if (getsockopt(fd, SOL_TLS, TLS_TX, &u, &len) < 0)
 		return -errno;
-	for (size_t i = 0; i < 8; i++)
-		records = records << 8 | ((uint8_t *)&u)[l->record + i];
+	memcpy(&records, (uint8_t *)&u + l->record, sizeof(records));
 	OPENSSL_cleanse(&u, sizeof(u));
-	*ret_records = records;
+	*ret_records = be64toh(records);
 	return 0;
 }
 

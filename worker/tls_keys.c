@@ -1,4 +1,5 @@
 /* tls_keys.c - see tls_keys.h */
+#include <endian.h>
 #include <errno.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -146,13 +147,6 @@ expand_block(const SSL *ssl, const char *digest, uint8_t *out, size_t len)
 	return r;
 }
 
-static void
-put_number(uint8_t *at, uint64_t n)
-{
-	for (int i = 0; i < 8; i++)
-		at[i] = (uint8_t)(n >> (56 - 8 * i));
-}
-
 /*
  * The block is both keys, then both IVs, the client's first of each. Of AES an IV is
  * the salt alone: the other 8 bytes of a nonce go with each record, and are its number,
@@ -174,9 +168,11 @@ get_12(const SSL *ssl, struct tls_keys *ret)
 		memcpy(ret->of[order[i]].key, at, key_len);
 	for (int i = 0; i < TLS_SIDES; i++, at += iv_len) {
 		struct tls_key *k = &ret->of[order[i]];
+		uint64_t nonce;
 
 		k->record = 1; /* behind Finished */
-		put_number(k->iv + IV_IMPLICIT, k->record);
+		nonce = htobe64(k->record);
+		memcpy(k->iv + IV_IMPLICIT, &nonce, sizeof(nonce));
 		memcpy(k->iv, at, iv_len);
 	}
 	OPENSSL_cleanse(block, sizeof(block));
