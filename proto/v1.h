@@ -15,12 +15,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/dialect.h"
 #include "proto/slice.h"
 
 #define V1_PROTOCOL "wscast.v1"
 #define V1_ID_MAX 64       /* bytes of an id as JSON */
 #define V1_CHANNEL_MAX 200 /* bytes of a channel's name */
-#define V1_KEY_MAX 200     /* bytes of a message's key */
 #define V1_EPOCH_MAX 63
 #define V1_HISTORY_MAX 1000 /* messages that one request may ask for */
 #define V1_HISTORY_DEFAULT 10
@@ -48,9 +48,9 @@ struct v1_command {
 	bool has_since;
 	char epoch[V1_EPOCH_MAX + 1];
 	uint64_t offset;
-	char key[V1_KEY_MAX + 1]; /* publish */
-	size_t key_len;           /* 0 = none */
-	struct slice data;        /* publish: one value, compact JSON */
+	char key[MESSAGE_KEY_MAX + 1]; /* publish */
+	size_t key_len;                /* 0 = none */
+	struct slice data;             /* publish: one value, compact JSON */
 	uint32_t limit;     /* history, presence: 1 to V1_HISTORY_MAX, 0 = not given */
 	uint64_t before;    /* history: an offset, 0 = not given */
 	uint64_t after;     /* presence: the `next` of an answer, 0 = not given */
