@@ -406,7 +406,7 @@ hex_digit(char c)
 	return (uint32_t)(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
 }
 
-/* The four digits of \uXXXX. */
+/* What the four hexadecimal digits behind a \u say. */
 static uint32_t
 hex4(const char *p)
 {

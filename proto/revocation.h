@@ -24,8 +24,8 @@ struct revocation {
 	uint16_t len;
 	char name[REVOCATION_NAME_MAX];
 	uint64_t for_ms;
-	char
-	    node[REVOCATION_NODE_MAX + 1]; /* of the host that says so; "": a backend */
+	/* Of the host that says so; "": a backend. */
+	char node[REVOCATION_NODE_MAX + 1];
 };
 
 /* What was told, or kept; it may be anything. Returns 0 or -EBADMSG. */

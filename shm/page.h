@@ -155,8 +155,8 @@ struct page {
 	_Atomic uint32_t sending;               /* enum worker_sending */
 	_Atomic uint32_t sandboxed;             /* 1: this serving process is */
 	_Atomic uint64_t settings; /* generation that holds here (generation.h) */
-	_Atomic uint32_t log_level,
-	    log_format; /* for the keeper, which has no settings */
+	/* For the keeper, which has no settings. */
+	_Atomic uint32_t log_level, log_format;
 	/* CLOCK_MONOTONIC of the drain's begin and end; end 0 = none */
 	_Atomic uint64_t drain_begin_ms, drain_end_ms;
 	uint8_t pad3[24];

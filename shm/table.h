@@ -156,8 +156,8 @@ enum wait_kind {
  * channel's past to be walked. Allocated in the arena. */
 struct wait {
 	arena_ref next;
-	uint32_t
-	    cookie; /* PUBLISH, PRESENCE: names it in RING_ACK. HISTORY: how many */
+	/* PUBLISH, PRESENCE: names it in RING_ACK. HISTORY: how many. */
+	uint32_t cookie;
 	uint32_t channel; /* SUBSCRIBE, HISTORY: which */
 	uint8_t kind;     /* enum wait_kind */
 	uint8_t has_since : 1;

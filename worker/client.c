@@ -28,8 +28,8 @@
 #define IDS 32          /* random ids of clients fetched at once */
 
 struct clients {
-	ev_io
-	    *io; /* [nslots]; data: reader.c's. Touched when used, like what follows */
+	/* [nslots]; data: reader.c's. Touched when used, like what follows. */
+	ev_io *io;
 	struct bitset free;
 	uint64_t *free_words;
 	uint32_t *dead; /* closed since the last prepare */

@@ -19,15 +19,12 @@ edge_wait(struct worker *w, uint32_t slot)
 {
 	struct epoll_event e = {
 	    .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u32 = slot};
+	int r;
 
 	client_want_read(w, slot, false);
-	/* To change what is there already would tell of it once more, and without end.
-	 */
-	if (epoll_ctl(w->edges->epfd, EPOLL_CTL_ADD, worker_slot(w, slot)->fd, &e) <
-		0 &&
-	    errno != EEXIST)
-		return -errno;
-	return 0;
+	/* Once in it stays: a change would tell of what is there again, without end. */
+	r = epoll_ctl(w->edges->epfd, EPOLL_CTL_ADD, worker_slot(w, slot)->fd, &e);
+	return r < 0 && errno != EEXIST ? -errno : 0;
 }
 
 void

@@ -59,8 +59,8 @@ struct fanout {
 	uint64_t floor;    /* as published */
 	uint64_t floor_at; /* w->done when it was */
 	uint64_t renewed;  /* w->done when all positions were brought up to date */
-	uint32_t
-	    middle_slot; /* last one served of the record w->done; SLOT_NONE = none */
+	/* Last one served of the record w->done; SLOT_NONE = none. */
+	uint32_t middle_slot;
 	bool in_middle;
 	uint64_t begun_ns; /* the record w->done: CLOCK_REALTIME; 0 = unknown */
 	uint64_t pass_min; /* least cursor of those served of the record w->done */
@@ -394,7 +394,7 @@ each_subscriber(
 	const struct chan *ch = &w->channels->chan[channel];
 	uint32_t i = subscriber_after(ch, f->middle_slot);
 
-	while (i<ch->nslots && * budget> 0) {
+	while (*budget > 0 && i < ch->nslots) {
 		uint32_t slot = ch->slots[i];
 
 		if (i + PREFETCH < ch->nslots)

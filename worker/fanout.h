@@ -14,8 +14,7 @@
 
 enum fanout_turn {
 	FANOUT_MORE, /* records wait: call again after the sockets had their turn */
-	FANOUT_IDLE, /* all is read, and the page says that we sleep: wait for the bell
-		      */
+	FANOUT_IDLE, /* all is read, and the page says that we sleep: await the bell */
 };
 
 /* w->done is as the page has it; it is set right if that cannot be. */

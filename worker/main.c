@@ -50,9 +50,7 @@ number_parse(const char *text, long min, long max, long *ret)
 static bool
 launch_parse(int argc, char **argv, struct launch *ret)
 {
-	long index, cpu, nlisteners;
-
-	long spare_fd = -1, spare_pid = 0;
+	long index, cpu, nlisteners, spare_fd = -1, spare_pid = 0;
 
 	if ((argc != 4 && argc != 6) ||
 	    !number_parse(argv[1], 0, RING_WORKERS_MAX - 1, &index) ||

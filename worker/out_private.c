@@ -175,7 +175,7 @@ out_pong(struct worker *w, uint32_t slot, const void *buf, size_t len)
 		s->out_bytes -= o->len;
 		*at = o->next;
 		w->cork_tail = 0; /* it may have been this one */
-		atomic_signal_fence(memory_order_seq_cst); /* as private_unlink() */
+		atomic_signal_fence(memory_order_seq_cst); /* as out_unlink() */
 		arena_free(w->arena, ref);
 	}
 	return private_add(w, slot, buf, len, true);

@@ -10,6 +10,8 @@
 #include "worker/subs.h"
 #include "worker/worker.h"
 
+struct uplink;
+
 /* What a subscriber said it has had. */
 struct since {
 	const char *epoch;
@@ -82,7 +84,6 @@ int requests_publish(struct worker *w, uint32_t slot, const char *name, size_t l
  *
  * Returns as requests_publish() does.
  */
-struct uplink;
 int requests_ask(struct worker *w, uint32_t slot, enum wait_kind kind, struct uplink *u,
     const char *id, size_t id_len) __attribute__((warn_unused_result));
 

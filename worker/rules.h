@@ -7,9 +7,8 @@
 #ifndef WSCAST_WORKER_RULES_H
 #define WSCAST_WORKER_RULES_H
 
-#include "worker/worker.h"
-
 #include "shm/rulerows.h"
+#include "worker/worker.h"
 
 struct rule;
 

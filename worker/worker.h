@@ -14,14 +14,18 @@
  *   expiry.c    tokens that run out
  *   identity.c  whose connection it is, and what it may do
  *   channels.c  this worker's channels, who is subscribed, what is asked upstream
- *   requests.c  a connection's subscriptions and publishes, and what waits
+ *   subs.c      a connection's subscriptions
+ *   requests.c  what its client asks, and what waits for an answer
+ *   rules.c     what is counted by rule
  *   presence.c  who comes and goes, for the others in the channel
  *   fanout.c    records of the ring to the subscribers' sockets
  *   gather.c    the same where a channel has few subscribers
  *   out.c       one connection's output: ring positions and private frames
  *   side.c      frames that the ring has not
  *   history.c   a channel's past: recovery, and the last messages
- *   transport.h its bytes, through TLS or not (tls.c, tls_context.c)
+ *   transport.h its bytes, through TLS or not
+ *   tls.c       TLS: tls_opening.c is the handshake, tls_conn.c what OpenSSL goes on
+ *               with, tls_kernel.c what the kernel does
  *   uring.c     many sends in one system call
  *   rates.c     how fast it publishes, by rule
  *   limits.c    how much a client, an address and all together may take
