@@ -84,21 +84,14 @@ session_hello(struct worker *w, uint32_t slot, uint8_t *out)
 }
 
 void
-session_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms)
-{
-	if (worker_slot(w, slot)->proto == PROTO_V1)
-		session_v1_bye(w, slot, code, retry_ms);
-}
-
-void
 session_dismiss(struct worker *w, uint32_t slot, enum client_end why, uint16_t code,
     const char *reason)
 {
 	struct slot *s = worker_slot(w, slot);
 
 	/* All at once would come back all at once. */
-	if (slot_state(s) == SLOT_OPEN)
-		session_bye(w, slot, code,
+	if (s->proto == PROTO_V1 && slot_state(s) == SLOT_OPEN)
+		session_v1_bye(w, slot, code,
 		    RETRY_MS_MIN + (uint32_t)(s->client % RETRY_MS_SPREAD));
 	client_end(w, slot, why, code, reason);
 }

@@ -18,9 +18,6 @@ void session_message(
 #define SESSION_HELLO_MAX 2048
 size_t session_hello(struct worker *w, uint32_t slot, uint8_t *out);
 
-/* Say goodbye before a Close frame of ours, in protocols that have a word for it. */
-void session_bye(struct worker *w, uint32_t slot, uint16_t code, uint32_t retry_ms);
-
 /* End a connection that is one of many: where the protocol has a word for it, clients
  * are told to come back each at its own time. */
 void session_dismiss(struct worker *w, uint32_t slot, enum client_end why,
