@@ -11,7 +11,6 @@
 #include "proto/dialect.h"
 #include "proto/http.h"
 #include "proto/http_reply.h"
-#include "proto/journal.h"
 #include "proto/origin.h"
 #include "proto/v1.h"
 #include "shm/directory.h"

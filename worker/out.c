@@ -6,7 +6,6 @@
 #include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/out.h"
-#include "worker/reader.h"
 #include "worker/requests.h"
 #include "worker/rules.h"
 #include "worker/side.h"

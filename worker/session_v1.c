@@ -10,7 +10,6 @@
 
 #include "proto/v1.h"
 #include "worker/auth.h"
-#include "worker/client.h"
 #include "worker/identity.h"
 #include "worker/presence.h"
 #include "worker/requests.h"

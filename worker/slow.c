@@ -3,9 +3,9 @@
 #include "worker/client.h"
 #include "worker/fanout.h"
 #include "worker/out.h"
-#include "worker/requests.h"
 #include "worker/rules.h"
 #include "worker/session.h"
+#include "worker/subs.h"
 
 /* The strictest policy of the connection's channels; enum slow_policy falls from
  * strict to mild. */

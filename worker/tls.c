@@ -6,10 +6,8 @@
 #include <sys/socket.h>
 
 #include "proto/journal.h"
-#include "worker/client.h"
 #include "worker/ktls.h"
 #include "worker/pieces.h"
-#include "worker/reader.h"
 #include "worker/tls.h"
 #include "worker/tls_conn.h"
 #include "worker/tls_opening.h"
