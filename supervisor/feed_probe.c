@@ -7,6 +7,7 @@
 
 #include "proto/journal.h"
 #include "supervisor/feed_probe.h"
+#include "supervisor/late_tick.h"
 #include "supervisor/supervisor.h"
 
 static void
@@ -62,6 +63,7 @@ feed_probe_next(struct feed_probe *p, uint64_t now_ms, char *text)
 {
 	p->sent++;
 	p->sent_ms = now_ms;
+	p->spared = false;
 	p->messages_then = p->messages;
 	return probe_text(p, text);
 }
@@ -79,14 +81,17 @@ feed_probe_take(struct feed_probe *p, const char *text, size_t len, uint64_t now
 }
 
 enum feed_probe_due
-feed_probe_tick(struct feed_probe *p, bool paused)
+feed_probe_tick(struct feed_probe *p, bool paused, bool late)
 {
 	if (p->state != PROBE_LIVE)
 		return PROBE_WAIT;
 	if (!feed_probe_waits(p))
 		return PROBE_SEND;
-	if (!paused && p->messages == p->messages_then)
-		return PROBE_LOST;
+	if (!paused && p->messages == p->messages_then) {
+		if (!late || p->spared)
+			return PROBE_LOST;
+		p->spared = true;
+	}
 	p->messages_then = p->messages; /* it is behind others */
 	return PROBE_WAIT;
 }
@@ -113,10 +118,12 @@ feed_probe_publish(struct feed_probe *p, struct redis_commands *commands)
 }
 
 void
-feed_probe_run(
-    struct feed_probe *p, struct redis_link *sub, struct redis_commands *commands)
+feed_probe_run(struct feed_probe *p, uint64_t interval_ms, struct redis_link *sub,
+    struct redis_commands *commands)
 {
-	switch (feed_probe_tick(p, redis_link_paused(sub))) {
+	bool late = late_tick(&p->ticked_ms, supervisor_now_ms(), interval_ms);
+
+	switch (feed_probe_tick(p, redis_link_paused(sub), late)) {
 	case PROBE_WAIT:
 		return;
 	case PROBE_SEND:

@@ -33,8 +33,9 @@ struct feed_probe {
 	uint64_t nonce; /* another host may go by our name */
 	uint64_t sent;  /* number of the last one; 0 = none */
 	uint64_t back;  /* of the last that came back */
-	uint64_t sent_ms;
-	uint32_t lag_ms;                  /* how long the last one took */
+	uint64_t sent_ms, ticked_ms;
+	bool spared;     /* the last one was not missed once, since we stood still */
+	uint32_t lag_ms; /* how long the last one took */
 	uint64_t messages, messages_then; /* that came, for the feed to count; when the
 					   * last one was sent or looked for */
 };
@@ -61,14 +62,16 @@ enum feed_probe_due {
 	PROBE_SEND, /* the next one is due */
 	PROBE_LOST, /* the last one did not come back */
 };
-/* Once in feed.probe_interval. paused: we do not read, so nothing can come back. */
-enum feed_probe_due feed_probe_tick(struct feed_probe *p, bool paused);
+/* Once in feed.probe_interval. paused: we do not read, so nothing can come back. late:
+ * this tick is (late_tick.h). */
+enum feed_probe_due feed_probe_tick(struct feed_probe *p, bool paused, bool late);
 
 /* Publish the next one, if its channel is live. */
 void feed_probe_publish(struct feed_probe *p, struct redis_commands *commands);
-/* Once in feed.probe_interval: publish it, or leave the link on which it is missing. */
-void feed_probe_run(
-    struct feed_probe *p, struct redis_link *sub, struct redis_commands *commands);
+/* Once in interval_ms, feed.probe_interval: publish it, or leave the link on which it
+ * is missing. */
+void feed_probe_run(struct feed_probe *p, uint64_t interval_ms, struct redis_link *sub,
+    struct redis_commands *commands);
 /* How long the last one took; before the first, the link's own probe. */
 uint32_t feed_probe_lag_ms(const struct feed_probe *p, const struct redis_link *sub);
 /* Redis forbids it, which is logged. */

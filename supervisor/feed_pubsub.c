@@ -93,7 +93,9 @@ on_probe_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct pubsub *p = container_of(t, struct pubsub, probe_timer);
 
-	feed_probe_run(&p->probe, p->sub, &p->commands);
+	ev_timer_again(loop, t); /* one that was late is not made up for */
+	feed_probe_run(
+	    &p->probe, p->feed.env.settings->probe_interval_ms, p->sub, &p->commands);
 }
 
 /* ---- subscribing ---- */

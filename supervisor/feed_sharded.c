@@ -254,10 +254,12 @@ on_probe_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sharded *s = container_of(t, struct sharded, probe_timer);
 
+	ev_timer_again(loop, t); /* one that was late is not made up for */
 	for (unsigned i = 0; i < s->nshards; i++) {
 		struct shard *shard = s->shards[i];
 
-		feed_probe_run(&shard->probe, shard->sub, &shard->commands);
+		feed_probe_run(&shard->probe, s->feed.env.settings->probe_interval_ms,
+		    shard->sub, &shard->commands);
 	}
 }
 

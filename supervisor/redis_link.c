@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "proto/journal.h"
+#include "supervisor/late_tick.h"
 #include "supervisor/redis_conn.h"
 #include "supervisor/redis_error.h"
 #include "supervisor/redis_link.h"
@@ -28,7 +29,9 @@ struct redis_link {
 	uint64_t sent, answered; /* commands of a link that is no subscriber */
 	uint64_t probe;          /* the probe's place among them */
 	bool probing;
+	bool spared; /* its answer was not missed once, since we stood still */
 	uint64_t probe_ms;
+	uint64_t ticked_ms;
 	uint32_t lag_ms;
 
 	unsigned delay_ms;
@@ -161,6 +164,7 @@ on_conn_up(void *owner)
 	l->state = LINK_UP;
 	l->up_ms = supervisor_now_ms();
 	l->sent = l->answered = 0;
+	l->ticked_ms = l->up_ms;
 	timer_set(l, l->cfg.probe_ms / 1000.);
 	l->cfg.on_up(l->cfg.owner);
 }
@@ -193,18 +197,22 @@ probe(struct redis_link *l)
 {
 	static const char *const argv[] = {"PING"};
 	static const size_t lens[] = {4};
+	bool late = late_tick(&l->ticked_ms, supervisor_now_ms(), l->cfg.probe_ms);
 
 	timer_set(l, l->cfg.probe_ms / 1000.);
 	/* What we do not read cannot be held against it; nor can its PONG be when it is
 	 * behind messages that still come. */
 	if (l->probing && !l->conn.paused && !l->conn.heard) {
-		fail(l, "it did not answer in feed.probe_interval");
+		if (!late || l->spared)
+			fail(l, "it did not answer in feed.probe_interval");
+		l->spared = true;
 		return;
 	}
 	l->conn.heard = false;
 	if (l->probing)
 		return;
 	l->probing = true;
+	l->spared = false;
 	l->probe = l->sent;
 	l->probe_ms = supervisor_now_ms();
 	if (redis_link_command(l, 1, argv, lens) < 0)

@@ -85,6 +85,7 @@ class Examples(Case):
         async def go():
             ws = await raw(d, "news")
             chat = await raw(d, "chat:1")
+            wait_until("both are subscribed", lambda: d.status()["subscriptions"] == 2)
             r.cli("PUBLISH", "wscast:news", "hello")
             self.assertEqual(await soon(ws.recv()), "hello")
             await chat.send("said")
@@ -111,6 +112,7 @@ class Examples(Case):
         async def go():
             ws = await soon(websockets.connect("wss://127.0.0.1:%d/ws/news" % port, ssl=ctx,
                                                server_hostname="example.com"))
+            wait_until("it is subscribed", lambda: d.status()["subscriptions"] == 1)
             d.publish("news", "hello")
             self.assertEqual(await soon(ws.recv()), "hello")
             await ws.close()
@@ -162,6 +164,7 @@ class Examples(Case):
                     self.assertIsNone(proc.poll(), "%s ended" % name)
                     self.assertLess(asyncio.get_running_loop().time(), end, name)
                     await asyncio.sleep(0.02)
+            wait_until("it is subscribed", lambda: d.status()["subscriptions"] == 1)
             d.publish("news", "hello")
             self.assertEqual(await soon(ws.recv()), "hello")
             shown = [c["address"].rsplit(":", 1)[0] for c in d.ctl("clients")["clients"]

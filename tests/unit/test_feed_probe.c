@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "supervisor/feed_probe.h"
+#include "supervisor/late_tick.h"
 
 struct probe_test {
 	struct feed_probe p;
@@ -67,13 +68,38 @@ test_feed_probe_tick_says_lost_after_silence(void **state)
 	struct probe_test t = sent();
 
 	t.p.messages++; /* it is behind this one */
-	assert_int_equal(feed_probe_tick(&t.p, false), PROBE_WAIT);
-	assert_int_equal(feed_probe_tick(&t.p, true), PROBE_WAIT);
-	assert_int_equal(feed_probe_tick(&t.p, false), PROBE_LOST);
+	assert_int_equal(feed_probe_tick(&t.p, false, false), PROBE_WAIT);
+	assert_int_equal(feed_probe_tick(&t.p, true, false), PROBE_WAIT);
+	assert_int_equal(feed_probe_tick(&t.p, false, false), PROBE_LOST);
 	feed_probe_take(&t.p, t.text, t.len, 130);
-	assert_int_equal(feed_probe_tick(&t.p, false), PROBE_SEND);
+	assert_int_equal(feed_probe_tick(&t.p, false, false), PROBE_SEND);
 	t.p.state = PROBE_REFUSED;
-	assert_int_equal(feed_probe_tick(&t.p, false), PROBE_WAIT);
+	assert_int_equal(feed_probe_tick(&t.p, false, false), PROBE_WAIT);
+}
+
+/* Who stood still himself waits an interval more, and one only. */
+static void
+test_feed_probe_late_tick_says_lost_the_second_time(void **state)
+{
+	struct probe_test t = sent();
+
+	assert_int_equal(feed_probe_tick(&t.p, false, true), PROBE_WAIT);
+	assert_int_equal(feed_probe_tick(&t.p, false, true), PROBE_LOST);
+	feed_probe_take(&t.p, t.text, t.len, 130);
+	t.len = feed_probe_next(&t.p, 140, t.text);
+	assert_int_equal(feed_probe_tick(&t.p, false, true), PROBE_WAIT);
+	assert_int_equal(feed_probe_tick(&t.p, false, false), PROBE_LOST);
+}
+
+static void
+test_feed_probe_late_is_a_quarter_of_the_interval(void **state)
+{
+	uint64_t last = 0;
+
+	assert_false(late_tick(&last, 5000, 1000));
+	assert_false(late_tick(&last, 6249, 1000));
+	assert_true(late_tick(&last, 7499, 1000));
+	assert_false(late_tick(&last, 8499, 1000));
 }
 
 static void
@@ -118,6 +144,8 @@ main(void)
 	    cmocka_unit_test(test_feed_probe_channel_is_its_own),
 	    cmocka_unit_test(test_feed_probe_set_slot_keeps_what_is_under_way),
 	    cmocka_unit_test(test_feed_probe_tick_says_lost_after_silence),
+	    cmocka_unit_test(test_feed_probe_late_tick_says_lost_the_second_time),
+	    cmocka_unit_test(test_feed_probe_late_is_a_quarter_of_the_interval),
 	    cmocka_unit_test(test_feed_probe_message_of_another_host_proves_nothing),
 	    cmocka_unit_test(test_feed_probe_message_of_an_earlier_link_proves_nothing),
 	    cmocka_unit_test(test_feed_probe_refused_passes),
