@@ -312,7 +312,10 @@ queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q,
  * Open the WebSocket. Each step leaves what a successor goes on from: it finds the
  * request still in the kernel, comes here again, and leaves out what is done.
  *
- *   answer queued -> SLOT_OPEN -> subscribed -> request consumed -> flag cleared
+ *   answer queued -> SLOT_OPEN -> subscribed -> answer sent -> request consumed
+ *   -> flag cleared
+ *
+ * Whoever has the answer is known to the supervisor before anything that is done next.
  *
  * extensions  what to answer, or NULL.
  */
@@ -322,6 +325,7 @@ open_socket(struct worker *w, uint32_t slot, const struct http_request *q,
 {
 	struct slot *s = worker_slot(w, slot);
 	enum dialect plain = proto == PROTO_V1 ? DIALECT_V1 : DIALECT_RAW;
+	uint32_t corked = out_cork(w, slot);
 
 	s->proto = (uint8_t)proto;
 	/* What was answered holds, whatever would be answered now. */
@@ -340,6 +344,7 @@ open_socket(struct worker *w, uint32_t slot, const struct http_request *q,
 		subscribe_all(w, slot, q);
 		auth_subscribe(w, slot);
 	}
+	out_uncork(w, slot, corked);
 	consume(w, slot, q->len);
 }
 

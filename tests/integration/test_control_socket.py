@@ -12,6 +12,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from fleet import upgrade
 from harness import DEADLINE, SANITIZED, Case, Ctl, fd_count, wait_until
 
 CLIENTS_MAX = 64  # supervisor/ctl_client.h
@@ -200,6 +201,26 @@ class ControlSocket(Case):
         sock.shutdown(socket.SHUT_WR)
         with sock.makefile("rb") as lines:
             self.assertEqual([set(json.loads(line)) for line in lines], [{"ok"}] * 3)
+
+    def test_publish_reaches_whoever_had_its_upgrade_before(self):
+        """Also where the supervisor hears of both at once: first of the client."""
+        d = self.daemon(workers=1)
+        ctl = Ctl(d.control)
+        self.addCleanup(ctl.close)
+        ctl.ask("version")
+        os.kill(d.pid, signal.SIGSTOP)
+        try:
+            sock = socket.create_connection(("127.0.0.1", d.port), DEADLINE)
+            self.addCleanup(sock.close)
+            sock.sendall(upgrade("/ws/news", False, d.port))
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += sock.recv(1)
+            ctl.send({"cmd": "publish", "channel": "news", "data": "hello"})
+        finally:
+            os.kill(d.pid, signal.SIGCONT)
+        self.assertIn("ok", ctl.line())
+        self.assertEqual(sock.recv(100), b"\x81\x05hello")
 
     def test_message_larger_than_a_tails_buffer_is_shown(self):
         redis = self.redis()
