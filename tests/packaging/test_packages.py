@@ -36,9 +36,11 @@ def build(script, out, cwd=ROOT):
     if os.path.exists(os.path.join(out, "done")):
         return
     os.makedirs(out, exist_ok=True)
+    # Of the make that runs us nothing goes on: its -s would hide the compiler's commands.
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS")}
     with open(os.path.join(out, "log"), "w") as log:
         status = subprocess.run([os.path.join(cwd, "packaging", script), out], cwd=cwd,
-                                stdout=log, stderr=subprocess.STDOUT,
+                                env=env, stdout=log, stderr=subprocess.STDOUT,
                                 timeout=BUILD_S).returncode
     if status != 0:
         with open(os.path.join(out, "log")) as log:
