@@ -11,9 +11,9 @@
  *                     channels, wsctl_top_show.c the picture, wsctl_tty.c the terminal)
  *   wsctl_maps.c      the shared maps, read-only (wsctl_maps_status.c what they say)
  *   wsctl_proc.c      what /proc says of a process
- *   wsctl_clients.c   clients, client, channels
+ *   wsctl_clients.c   clients, client, channels, presence
  *   wsctl_messages.c  publish, tail, history
- *   wsctl_expel.c     kick, revoke, presence
+ *   wsctl_expel.c     kick, revoke
  *   wsctl_service.c   restart, reload, drain, undrain
  *   wsctl_settings.c  check, config, log-level
  *   wsctl_token.c     token

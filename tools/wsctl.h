@@ -58,7 +58,7 @@ struct ctl {
 	long ttl_s;       /* token: -1 when not given */
 	long over_s;      /* drain: -1 when not given */
 	long interval_ms; /* top: -1 when not given */
-	long limit;       /* clients, channels, history: so many; -1 when not given */
+	long limit;       /* of a list, so many; -1 when not given */
 	char **args;      /* behind the command's name */
 	int nargs;
 	struct screen screen;
@@ -120,6 +120,7 @@ enum outcome command_top(struct ctl *ctl);
 enum outcome command_clients(struct ctl *ctl);
 enum outcome command_client(struct ctl *ctl);
 enum outcome command_channels(struct ctl *ctl);
+enum outcome command_presence(struct ctl *ctl);
 
 /* ---- wsctl_messages.c: many messages, one way or the other ---- */
 
@@ -127,11 +128,10 @@ enum outcome command_publish(struct ctl *ctl);
 enum outcome command_tail(struct ctl *ctl);
 enum outcome command_history(struct ctl *ctl);
 
-/* ---- wsctl_expel.c: who is there, and who is not to be ---- */
+/* ---- wsctl_expel.c: who is not to be there ---- */
 
 enum outcome command_kick(struct ctl *ctl);
 enum outcome command_revoke(struct ctl *ctl);
-enum outcome command_presence(struct ctl *ctl);
 
 /* ---- wsctl_service.c: what the service is told to do ---- */
 

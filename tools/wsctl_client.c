@@ -1,3 +1,4 @@
+/* wsctl_client.c - see wsctl_client.h */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

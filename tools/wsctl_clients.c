@@ -1,4 +1,4 @@
-/* wsctl_clients.c - clients, client, channels: who is there, and for what */
+/* wsctl_clients.c - clients, client, channels, presence: who is there, and for what */
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,4 +154,56 @@ command_channels(struct ctl *ctl)
 		ctl->nargs > 0 ? ctl->args[0] : NULL, "limit",
 		ctl->limit < 0 ? NULL : json_integer(ctl->limit)),
 	    "channels", show_channels);
+}
+
+/* ---- presence ---- */
+
+static const struct field member_fields[] = {
+    {{"CLIENT", false, false, 0}, "client", KIND_TEXT},
+    {{"USER", false, true, 0}, "user", KIND_TEXT},
+    {{"INFO", false, true, 1}, "info", KIND_JSON},
+};
+static const struct view members_view = VIEW(member_fields);
+
+static enum outcome
+show_members(struct ctl *ctl, const json_t *ok)
+{
+	return show_rows(ctl, json_object_get(ok, "clients"), &members_view);
+}
+
+/* Page by page, into *ret_ok. left: how many more are wanted. */
+static enum outcome
+ask_members(struct ctl *ctl, size_t left, json_t **ret_ok)
+{
+	json_t *clients = json_array(), *ok = NULL;
+	json_int_t after = 0;
+	enum outcome o;
+
+	do {
+		json_decref(ok);
+		o = ctl_call(ctl,
+		    json_pack("{s:s, s:s, s:I, s:I}", "cmd", "presence", "channel",
+			ctl->args[0], "after", after, "limit", (json_int_t)left),
+		    ANSWER_TIMEOUT_MS, &ok);
+		if (o != OUTCOME_DONE) {
+			json_decref(clients);
+			return o;
+		}
+		(void)json_array_extend(clients, json_object_get(ok, "clients"));
+		if (left > 0)
+			left -= json_array_size(json_object_get(ok, "clients"));
+		after = json_integer_value(json_object_get(ok, "next"));
+	} while (after != 0 && (ctl->limit <= 0 || left > 0));
+	(void)json_object_set_new(ok, "clients", clients);
+	*ret_ok = ok;
+	return OUTCOME_DONE;
+}
+
+enum outcome
+command_presence(struct ctl *ctl)
+{
+	json_t *ok = NULL;
+	enum outcome o = ask_members(ctl, ctl->limit > 0 ? (size_t)ctl->limit : 0, &ok);
+
+	return o == OUTCOME_DONE ? ctl_show(ctl, ok, show_members) : o;
 }

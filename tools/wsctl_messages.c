@@ -1,3 +1,4 @@
+/* wsctl_messages.c - publish, tail, history: many messages, one way or the other */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
