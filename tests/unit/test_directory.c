@@ -1,14 +1,11 @@
 /* test_directory.c - the channels that the ring knows. */
 #include <errno.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +13,7 @@
 
 #include "shm/directory.h"
 #include "shm/ring.h"
+#include "tests/unit/processes.h"
 
 #define CHANNELS 5u
 
@@ -150,9 +148,8 @@ test_directory_name_while_changed_is_whole(void **state)
 	pid_t pid;
 
 	directory_set(f->dir, 0, "aaaaaaaa", 8, 1);
-	pid = fork();
+	pid = process_start();
 	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (unsigned i = 0;; i++) {
 			char name[CHANNEL_NAME_MAX];
 			memset(name, 'a' + (int)(i % 26), sizeof(name));
@@ -168,8 +165,7 @@ test_directory_name_while_changed_is_whole(void **state)
 		    strspn(f->name, (char[2]){f->name[0]}) != (size_t)len)
 			break;
 	}
-	(void)kill(pid, SIGKILL);
-	(void)waitpid(pid, NULL, 0);
+	process_end(pid);
 	assert_true(clock() >= end);
 	assert_true(given > 0);
 }

@@ -9,14 +9,12 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "shm/generation.h"
 #include "shm/map.h"
+#include "tests/unit/processes.h"
 
 struct fixture {
 	struct generation *writer, *reader;
@@ -230,18 +228,15 @@ test_generation_writer_killed_leaves_a_whole_one(void **state)
 	for (unsigned round = 0; round < 100; round++) {
 		struct generation_copy *copy = NULL;
 		uint64_t begin = generation_number(f->reader);
-		pid_t pid = fork();
+		pid_t pid = process_start();
 
 		assert_true(pid >= 0);
-		if (pid == 0) {
-			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (pid == 0)
 			for (unsigned n = round;; n++)
 				write_one(f->writer, n);
-		}
 		while (generation_number(f->reader) < begin + 3)
 			(void)usleep(10);
-		assert_int_equal(kill(pid, SIGKILL), 0);
-		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		process_end(pid);
 		assert_int_equal(generation_read(f->reader, &copy), 0);
 		assert_whole(copy);
 		assert_true(copy->number > last);

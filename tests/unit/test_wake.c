@@ -9,7 +9,6 @@
  */
 #include <poll.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,10 +16,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -28,9 +23,9 @@
 #include "shm/page.h"
 #include "shm/ring.h"
 #include "shm/upstream.h"
+#include "tests/unit/processes.h"
 
 #define RUN_MS 1000
-#define LOST_MS 3000
 
 struct shared {
 	_Atomic uint64_t read;   /* rounds */
@@ -51,15 +46,6 @@ struct fixture {
 	pid_t sleeper;
 };
 
-static uint64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static int
 setup(void **state)
 {
@@ -73,9 +59,8 @@ setup(void **state)
 	    upstream_create(64 << 10, &f->up, &f->up_fd) < 0)
 		return -1;
 	f->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	f->shared = mmap(NULL, sizeof(*f->shared), PROT_READ | PROT_WRITE,
-	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	return f->wake < 0 || f->shared == MAP_FAILED;
+	f->shared = shared_memory(sizeof(*f->shared));
+	return f->wake < 0 || f->shared == NULL;
 }
 
 static int
@@ -83,10 +68,7 @@ teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	if (f->sleeper > 0) {
-		(void)kill(f->sleeper, SIGKILL);
-		(void)waitpid(f->sleeper, NULL, 0);
-	}
+	process_end(f->sleeper);
 	ring_close(f->ring);
 	page_close(f->page);
 	upstream_close(f->up);
@@ -117,12 +99,9 @@ lie_down(const struct fixture *f)
 static void
 start_sleeper(struct fixture *f, void (*sleeper_main)(const struct fixture *f))
 {
-	f->sleeper = fork();
-	if (f->sleeper != 0)
-		return;
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	sleeper_main(f);
-	_exit(2);
+	f->sleeper = process_start();
+	if (f->sleeper == 0)
+		sleeper_main(f);
 }
 
 /* Not to fall into step: each round comes a little later than the last. */
@@ -140,7 +119,8 @@ meet_often(struct fixture *f, void (*send_one)(struct fixture *f))
 {
 	uint64_t end = now_ms() + RUN_MS, rounds = 0;
 
-	while (now_ms() < end && atomic_load(&f->shared->lost) == 0) {
+	while ((now_ms() < end || atomic_load(&f->shared->sleeps) == 0) &&
+	       atomic_load(&f->shared->lost) == 0 && now_ms() < end + LOST_MS) {
 		uint64_t late = now_ms() + 2 * LOST_MS;
 
 		send_one(f);
