@@ -343,15 +343,15 @@ class RedisAway(Case):
                 "redis": "redis://127.0.0.1:%d/0" % port.getsockname()[1]}})
             came = []
             with BusyWatch(self, d):
-                # Two connections at first, for subscriptions and commands; accepted,
-                # and closed at once.
-                while len(came) < 12 and (len(came) < 2 or came[-1] - came[0] < 6):
+                # Of each of its links; accepted, and closed at once.
+                while len(came) < 24 and (len(came) < 2 or came[-1] - came[0] < 6):
                     port.accept()[0].close()
                     came.append(time.monotonic())
-        self.assertLess(len(came), 120)
-        half = len(came) // 2
-        self.assertGreater(came[-1] - came[half], came[half] - came[0],
-                           "the later attempts are further apart")
+        # But for the longest pause of each half: a machine may stand still.
+        apart = [b - a for a, b in zip(came, came[1:])]
+        first, then = (sum(sorted(half)[:-1]) for half in (
+            apart[:len(apart) // 2], apart[len(apart) // 2:]))
+        self.assertGreater(then, first, "the later attempts are further apart: %s" % apart)
         d.stop()
 
     def test_redis_that_says_nothing_is_no_feed(self):
@@ -434,7 +434,7 @@ class Idle(Case):
     def test_idle_daemon_takes_no_time(self):
         """Over the time of two pings between server and clients."""
         redis = self.redis()
-        d = self.daemon({"limits": {"ping_interval": "1s", "pong_timeout": "1s"}}, redis=redis)
+        d = self.daemon({"limits": {"ping_interval": "1s"}}, redis=redis)
 
         async def go():
             reader, writer = await asyncio.open_connection("127.0.0.1", d.port)
