@@ -6,10 +6,12 @@ import re
 import signal
 import socket
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Case, CtlError, free_port, wait_until
+from harness import DEADLINE, Case, CtlError, free_port, wait_until
+from hostile import to_end
 from jwt import Key
 from wsclient import V1, connect, raw, run
 
@@ -20,14 +22,9 @@ LEFT_OUT = re.compile(r"\((\d+) more like it were left out\)")
 class Logs(Case):
     def knock(self, port, data):
         """A connection that says something and is closed."""
-        with socket.create_connection(("127.0.0.1", port)) as s:
-            s.settimeout(10)
+        with socket.create_connection(("127.0.0.1", port), DEADLINE) as s:
             s.sendall(data)
-            try:
-                while s.recv(4096):
-                    pass
-            except OSError:
-                pass
+            to_end(s)
 
     def counted(self, d, text):
         """How often what this line says happened: lines, and what they left out."""
@@ -39,6 +36,7 @@ class Logs(Case):
     def test_log_of_a_flood_has_a_line_a_second_and_its_count(self):
         port = free_port()
         d = self.daemon({"server": {"listen": ["127.0.0.1:%d proxy=v2" % port]}}, workers=1)
+        begun = time.monotonic()
         for _ in range(200):
             self.knock(port, b"GET / HTTP/1.1\r\n\r\n")
         self.assertEqual(d.counter("refused_proxy"), 200)
@@ -52,7 +50,7 @@ class Logs(Case):
         wait_until("all are told of", all_told, every=1.1)
         total, lines = self.counted(d, "proxy=v2")
         self.assertGreater(total, 200)
-        self.assertLess(len(lines), 20)
+        self.assertLessEqual(len(lines), 1 + time.monotonic() - begun)
 
     def test_log_of_redis_junk_is_bounded_too(self):
         server = self.redis()
@@ -62,6 +60,7 @@ class Logs(Case):
         junk = [("wscast:!revoke", '{"user":"a-payload\\n\x1b"')] * 500
         wait_until("it listens", lambda: server.cli("PUBSUB", "NUMSUB",
                                                     "wscast:!revoke").endswith("1"))
+        begun = time.monotonic()
         pipe.publish(junk)
 
         def all_told():
@@ -71,7 +70,8 @@ class Logs(Case):
             return False
 
         wait_until("all are told of", all_told, every=1.1)
-        self.assertLess(len(self.counted(d, "revoke nobody")[1]), 20)
+        self.assertLessEqual(len(self.counted(d, "revoke nobody")[1]),
+                             1 + time.monotonic() - begun)
         self.assertNotIn("a-payload", "\n".join(d.lines))
 
     # -- for programs --
@@ -96,8 +96,9 @@ class Logs(Case):
                          "listen": ["127.0.0.1:%d" % port,
                                     "127.0.0.1:%d proxy=v2" % proxied]})
         d.wsctl("restart")
+        mark = d.mark()
         server.stop()
-        wait_until("it is down", lambda: "is down" in d.lines[-1])
+        d.wait_line("is down", mark)
         d.stop()
         self.assertGreater(len(d.lines), 8)
         for line in d.lines:
