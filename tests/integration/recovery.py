@@ -17,8 +17,10 @@ import threading
 import time
 
 from fleet import ACCEPT, KEY, TEXT, masked, take_frame
-from harness import Ctl
+from harness import Ctl, wait_until
 from wsclient import V1
+
+STALL_S = 10  # a shared machine may stand still for seconds, and that is no fault of ours
 
 
 class Ledger:
@@ -133,6 +135,11 @@ class Sender(threading.Thread):
             time.sleep(len(self.channels) / self.rate)
         if pipe:
             pipe.close()
+
+    def wait_more(self, numbers):
+        """Wait until so many more were sent."""
+        last = self.n + numbers
+        wait_until("number %d is sent" % last, lambda: self.n >= last)
 
     def stop(self):
         self.over = True

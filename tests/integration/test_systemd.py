@@ -7,6 +7,7 @@ how much time lies between two others.
 import os
 import re
 import signal
+import socket
 import sys
 import time
 import unittest
@@ -181,7 +182,7 @@ class Reload(Case):
 
 class Stop(Case):
     def test_stop_is_told_and_takes_its_time(self):
-        d = self.daemon({"server": {"drain_timeout": "3s"}}, workers=1)
+        d = self.daemon({"server": {"drain_timeout": "6s"}}, workers=1)
 
         async def go():
             v1s = [await V1.open(d) for _ in range(4)]
@@ -234,7 +235,9 @@ class Watchdog(Case):
         d = self.daemon(env={"WATCHDOG_USEC": "200000"})
         os.kill(d.pid, signal.SIGSTOP)
         wait_until("it stopped", lambda: proc_stat(d.pid)[1] == "T")
-        time.sleep(0.05)  # what it had sent is read
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(b"BEHIND=1", d.notify.getsockname())
+        d.wait_notify("BEHIND=1")  # what it had sent is read
         forget(d)
         time.sleep(1)  # ten times
         self.assertEqual(told(d, "WATCHDOG=1"), [])
