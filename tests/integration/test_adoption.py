@@ -339,7 +339,7 @@ class Stopped(StormCase):
         others = [c for c in raws if c not in theirs]
         self.assertTrue(theirs and others)
         state = {"stopped": False, "replaced": None, "ask": 0.0, "stall": 0.0,
-                 "moved": time.monotonic(), "at": 0}
+                 "still": 0.0, "looked": time.monotonic(), "at": 0}
 
         def feed():
             slowest = min(c.pos for c in others)
@@ -352,10 +352,13 @@ class Stopped(StormCase):
         def watch():
             now = time.monotonic()
             slowest = min(c.pos for c in others)
+            # Looked at again and again: if we stood still ourselves, it says nothing.
+            state["still"] += min(now - state["looked"], 0.1)
+            state["looked"] = now
             if slowest > state["at"]:
-                state["at"], state["moved"] = slowest, now
+                state["at"], state["still"] = slowest, 0.0
             if state["stopped"]:
-                state["stall"] = max(state["stall"], now - state["moved"])
+                state["stall"] = max(state["stall"], state["still"])
             if not state["stopped"] and len(tape.data) > size:
                 os.kill(victim["pid"], signal.SIGSTOP)
                 state["stopped"] = True

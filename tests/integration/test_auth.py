@@ -471,13 +471,13 @@ class Auth(Case):
         d = self.server(settings={"auth": {"leeway": "0"}})
 
         async def go():
-            exp = int(time.time()) + 4
+            exp = int(time.time()) + 8
             mortal = await V1.open(d, "news", **bearer(self.key.token(sub="a", exp=exp)))
             renewed = await V1.open(d, **bearer(self.key.token(sub="b", exp=exp)))
             endless = await V1.open(d, **bearer(self.key.token(sub="b", exp=exp)))
             plain = await raw(d, "news", **bearer(self.key.token(exp=exp)))
             told = await mortal.event()
-            self.assertIn(told["expires_in"], range(1, 5))
+            self.assertIn(told["expires_in"], range(1, 9))
             for v1 in (renewed, endless):
                 self.assertIn("expires_in", await v1.event())
             await renewed.ok(auth=self.key.token(3600, sub="b"))
@@ -496,11 +496,11 @@ class Auth(Case):
 
     def test_auth_pings_go_on_beside_the_expiry(self):
         """One deadline serves both: neither hides the other."""
-        d = self.server(settings={"limits": {"ping_interval": "300ms", "pong_timeout": "300ms"}})
+        d = self.server(settings={"limits": {"ping_interval": "300ms", "pong_timeout": "4s"}})
 
         async def go():
             v1 = await V1.open(d, **bearer(self.key.token(61, sub="a")))
-            self.assertEqual((await v1.event())["expires_in"], 60)
+            self.assertIn((await v1.event())["expires_in"], range(50, 61))
             await v1.ok(ping={})
             # A client that answers no ping is closed, though its token would live.
             v1.ws.transport.pause_reading()
@@ -517,7 +517,7 @@ class Auth(Case):
             clients += await asyncio.gather(
                 *(V1.open(d, **bearer(self.key.token(sub="u"))) for _ in range(50)))
         begun = turns(d)
-        lives = 30 if SANITIZED else 6
+        lives = 30 if SANITIZED else 10
         exp = int(time.time()) + lives
         await asyncio.gather(*(v1.ok(auth=self.key.token(sub="u", exp=exp))
                                for v1 in clients))
@@ -542,7 +542,7 @@ class Auth(Case):
         d = self.server(settings={"auth": {"leeway": "0"}})
         n, times, longest = 1000, 0, math.inf
         while longest > 50:
-            self.assertLess(times, 3, "a turn of over 50 ms each time")
+            self.assertLess(times, 5, "a turn of over 50 ms each time")
             longest, before = run(self.expire_together(d, n))
             times += 1
             print("no turn of the worker over %g ms while they ended, %g ms before that" %
@@ -667,7 +667,7 @@ class Auth(Case):
                                   "channel *": {"subscribe": "claim"}})
 
         async def go():
-            exp = int(time.time()) + 5
+            exp = int(time.time()) + 10
             v1 = await V1.open(d, "a", **bearer(self.key.token(
                 sub="ann", jti="j", subscribe=["a", "b"], exp=exp)))
             self.assertIn("expires_in", await v1.event())

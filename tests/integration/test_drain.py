@@ -62,16 +62,16 @@ class Drain(Case):
         async def go():
             v1s = [await V1.open(d, "news") for _ in range(10)]
             raws = [await raw(d, "news") for _ in range(10)]
-            got = d.ctl("drain", over=2)["drain"]
+            got = d.ctl("drain", over=8)["drain"]
             self.assertEqual((got["workers"], got["began_with"], got["over_s"]),
-                             (1, 20, 2))
+                             (1, 20, 8))
             self.assert_refuses(d, admin)
             ends = await asyncio.gather(*[farewell(v) for v in v1s])
             self.assertEqual(set(code for _, _, code in ends), {1012})
             self.assertEqual(set(bye["code"] for _, bye, _ in ends), {1012})
             self.assertGreater(len(set(bye["retry_ms"] for _, bye, _ in ends)), 5)
             self.assertEqual([await close_code(ws) for ws in raws], [1012] * 10)
-            # Ten of the twenty, one every 0.1 s, wherever their slots lie.
+            # Ten of the twenty, one every 0.4 s, wherever their slots lie.
             times = sorted(at for at, _, _ in ends)
             self.assertGreater(times[-1] - times[0], 0.5)
 
@@ -116,7 +116,7 @@ class Drain(Case):
         async def go():
             v1s = [await V1.open(d, "news") for _ in range(30)]
             pid = d.workers()[0]["pid"]
-            d.ctl("drain", over=3)
+            d.ctl("drain", over=8)
             wait_until("some were told", lambda: d.counter("drained") >= 3)
             os.kill(pid, signal.SIGKILL)
             wait_until("a successor", lambda: d.workers()[0]["pid"] not in (0, pid))
@@ -226,7 +226,7 @@ class Drain(Case):
 
 class Stop(Case):
     def test_stop_tells_clients_evenly_and_lets_no_one_in(self):
-        d = self.daemon({"server": {"drain_timeout": "2s"}}, workers=1)
+        d = self.daemon({"server": {"drain_timeout": "8s"}}, workers=1)
 
         async def go():
             v1s = [await V1.open(d, "news") for _ in range(10)]

@@ -124,7 +124,7 @@ class OddRedisTest(Case):
             d = self.daemon(redis=self.redis, workers=1)
             v1 = await V1.open(d, "old")
             await v1.ok(unsubscribe="old")
-            wait_until("the UNSUBSCRIBE", lambda: self.redis.late, timeout=15)
+            wait_until("the UNSUBSCRIBE", lambda: self.redis.late)
             await v1.ok(subscribe="new")
             self.redis.message(b"new", b"1")
             self.assertEqual((await v1.event())["data"], 1)

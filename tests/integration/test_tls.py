@@ -162,7 +162,7 @@ class Handshakes(TlsCase):
         nothing_left(d, "after TLS without TLS")
 
     def test_the_deadline_counts_from_accept(self):
-        d = self.tls_daemon({"limits": {"handshake_timeout": "1s"}})
+        d = self.tls_daemon({"limits": {"handshake_timeout": "4s"}})
         hello = client_hello()
         silent, half = self.plain(d.tls_port), self.plain(d.tls_port)
         half.sendall(hello[:100])

@@ -329,7 +329,7 @@ class Protocol(Case):
         self.session(body)
 
     def test_server_pings_and_a_silent_client_is_closed(self):
-        d = self.daemon({"limits": {"ping_interval": "1s", "pong_timeout": "1s"}})
+        d = self.daemon({"limits": {"ping_interval": "1s", "pong_timeout": "4s"}})
 
         async def go():
             from fleet import upgrade
