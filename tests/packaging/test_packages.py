@@ -59,6 +59,15 @@ class PackagesCase(unittest.TestCase):
         cls.version = output("packaging/version", "package", cwd=ROOT).strip()
         cls.commit = output("packaging/version", "commit", cwd=ROOT).strip()
 
+    @classmethod
+    def made(cls, kind, tool):
+        """The packages of one kind: their files."""
+        if not shutil.which(tool):
+            raise unittest.SkipTest("no %s here" % tool)
+        cls.out = os.path.join(cls.top, kind)
+        build("make-" + kind, cls.out)
+        return glob.glob("%s/*.%s" % (cls.out, kind))
+
     def folder(self):
         return self.enterContext(tempfile.TemporaryDirectory())
 
@@ -95,12 +104,8 @@ class Deb(PackagesCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        if not shutil.which("dpkg-buildpackage"):
-            raise unittest.SkipTest("no dpkg-buildpackage here")
-        cls.out = os.path.join(cls.top, "deb")
-        build("make-deb", cls.out)
         cls.debs = {os.path.basename(path).split("_")[0]: path
-                    for path in glob.glob(cls.out + "/*.deb")}
+                    for path in cls.made("deb", "dpkg-buildpackage")}
 
     def unpacked(self, name="wscast"):
         root = self.folder()
@@ -221,14 +226,8 @@ class Rpm(PackagesCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        if not shutil.which("rpmbuild"):
-            raise unittest.SkipTest("no rpmbuild here")
-        cls.out = os.path.join(cls.top, "rpm")
-        build("make-rpm", cls.out)
-        cls.rpms = {}
-        for path in glob.glob(cls.out + "/*.rpm"):
-            name = output("rpm", "-qp", "--qf", "%{NAME}", path)
-            cls.rpms[name] = path
+        cls.rpms = {output("rpm", "-qp", "--qf", "%{NAME}", path): path
+                    for path in cls.made("rpm", "rpmbuild")}
 
     def test_rpm_packages_of_this_version(self):
         self.assertEqual({name for name in self.rpms if "debug" not in name},
