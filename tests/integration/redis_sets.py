@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 
-from harness import DEADLINE, REDIS_SERVER, Redis, free_port, wait_until
+from harness import DEADLINE, REDIS_SERVER, free_port, wait_until
 
 
 class Sentinel:

@@ -113,7 +113,7 @@ class Admin(AdminCase):
 
     def test_admin_publish_waits_for_redis_and_says_when_it_is_away(self):
         server = self.redis()
-        d = self.admin(redis=server)
+        self.admin(redis=server)
         wait_until("the feed", lambda: self.ask("GET", "/ready")[0] == 200)
         good = [{"channel": "news", "data": n} for n in range(200)]
         self.assertEqual(self.publish(good), (200, {"ok": {"published": 200}}))

@@ -109,7 +109,7 @@ class Metrics(AdminCase):
             self.assertEqual(names, want)
 
     def test_metrics_are_never_by_channel(self):
-        d = self.admin()
+        self.admin()
         before = len(self.metrics())
         self.publish([{"channel": "c%d" % n, "data": 1} for n in range(500)])
         self.assertEqual(len(self.metrics()), before)

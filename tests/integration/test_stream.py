@@ -1,6 +1,5 @@
 """feed.source = stream: each entry once and in order, whatever happens to Redis and us."""
 
-import asyncio
 import base64
 import os
 import shutil

@@ -21,8 +21,8 @@ import struct
 import sys
 import zlib
 
-from harness import DEADLINE, SANITIZED
-from wire import BINARY, CLOSE, KEY, NAMES, PING, PONG, TEXT, accept_of, close, request
+from harness import DEADLINE
+from wire import BINARY, CLOSE, KEY, NAMES, PONG, TEXT, accept_of, close, request
 from wire import take_frames, take_reply
 
 FEEDS = ("whole", "bytes", "cuts")

@@ -4,7 +4,6 @@ clients, bombs, and serving processes that are killed inside deflated frames.
 What clients send is in cases_deflate.py.
 """
 
-import asyncio
 import base64
 import json
 import os

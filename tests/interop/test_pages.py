@@ -6,7 +6,6 @@ for what, and is all that is changed.
 """
 
 import asyncio
-import json
 import os
 import re
 import shutil
@@ -17,9 +16,9 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), "integration"), HERE]
-from harness import BIN, DEADLINE, NODE_PATH, ROOT, SANITIZED, Case, free_port, wait_until
+from harness import BIN, DEADLINE, NODE_PATH, Case, free_port, wait_until
 from manpage import pages, plain, snippets
-from wsclient import V1, raw, run, soon
+from wsclient import V1, run
 
 KEY = "a-key-of-thirty-two-characters-0"
 # As a browser has it; a newer node has it, too.
