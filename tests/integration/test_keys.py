@@ -1,66 +1,39 @@
 """A message's key, by each way to publish: slow = latest leaves the newest of each."""
 
-import json
 import os
 import sys
-import tempfile
 import unittest
-import urllib.error
-import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import test_stream
-from harness import Case, free_port, wait_until
+from admin import AdminCase
+from harness import wait_until
+from test_stream import Stalled
 from wsclient import V1, run
 
-KEY = "0123456789abcdef"
 
-
-class Keys(Case):
+class Keys(AdminCase):
     ROUNDS = 5
 
     def start(self, source, **more):
-        self.port = free_port()
-        path = os.path.join(self.folder(), "keys")
-        with open(path, "w", encoding="ascii") as f:
-            f.write(KEY + "\n")
-        d = self.daemon({"server": {"admin_listen": "127.0.0.1:%d" % self.port,
-                                    "api_key_file": path},
-                         "feed": {"source": source}, "limits": {"send_buffer": "4k"},
-                         "channel *": {"slow": "latest", "publish": "anyone"}},
-                        workers=1, **more)
+        d = self.admin({"feed": {"source": source}, "limits": {"send_buffer": "4k"},
+                        "channel *": {"slow": "latest", "publish": "anyone"}},
+                       workers=1, **more)
         wait_until("the feed", lambda: d.status()["feed"]["connected"])
         return d
-
-    def folder(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        return folder.name
-
-    def post(self, **message):
-        """The answer of POST /publish: (status, text)."""
-        ask = urllib.request.Request(
-            "http://127.0.0.1:%d/publish" % self.port, json.dumps(message).encode(),
-            {"Authorization": "Bearer " + KEY})
-        try:
-            with urllib.request.urlopen(ask, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as e:
-            return e.code, e.read().decode()
 
     def test_keys_by_each_way_the_newest_of_each(self):
         d = self.start("embedded")
 
         async def go():
             v1 = await V1.open(d, "end")
-            stalled = test_stream.Stalled(d, "c")
+            stalled = Stalled(d, "c")
             wait_until("it is there", lambda: d.counter("subscriptions") == 2)
             while d.counter("lagging") == 0:
                 d.publish("c", "x" * 20000)
             for n in range(self.ROUNDS):
                 await v1.ok(publish="c", key="client", data="client %d" % n)
-                self.assertEqual(self.post(channel="c", key="http", data="http %d" % n)[0],
-                                 200)
+                self.assertEqual(self.publish({"channel": "c", "key": "http",
+                                               "data": "http %d" % n})[0], 200)
                 d.wsctl("publish", "--key", "wsctl", "c", '"wsctl %d"' % n)
                 d.ctl("publish", channel="c", data='"none %d"' % n)
             d.publish("end", "0")
@@ -101,9 +74,9 @@ class Keys(Case):
             await v1.close()
 
         run(go())
-        status, text = self.post(channel="c", key="a", data=1)
+        status, got = self.publish({"channel": "c", "key": "a", "data": 1})
         self.assertEqual(status, 400)
-        self.assertIn("feed.source", text)
+        self.assertIn("feed.source", got["error"]["message"])
         said = d.wsctl("publish", "--key", "a", "c", "1", check=False)
         self.assertEqual(said.returncode, 1)
         self.assertIn("feed.source", said.stderr)
