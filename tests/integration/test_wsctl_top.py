@@ -19,18 +19,12 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import BIN, DEADLINE, SANITIZED, Case, alive, wait_until
+from harness import DEADLINE, SANITIZED, Case, alive, wait_until
 from wsclient import V1
+from wsctl_fake import WSCTL, environment
 
-WSCTL = os.path.join(BIN, "wsctl")
 ENTER, LEAVE = "\033[?1049h", "\033[?1049l"
 ROOT = os.getuid() == 0
-
-
-def environment(**more):
-    env = {k: v for k, v in os.environ.items()
-           if k not in ("COLUMNS", "NO_COLOR", "WSCAST_SOCKET", "LANG", "LC_ALL")}
-    return {**env, "LC_ALL": "C.UTF-8", "TERM": "xterm", **more}
 
 
 class Lines:
