@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -32,6 +33,15 @@
 #include "worker/side.h"
 #include "worker/timers.h"
 #include "worker/worker.h"
+
+/* What the environment says, or otherwise this. */
+static inline unsigned
+scene_number(const char *variable, unsigned otherwise)
+{
+	const char *value = getenv(variable);
+
+	return value != NULL ? (unsigned)strtoul(value, NULL, 10) : otherwise;
+}
 
 /* A connection whose ends take a few kilobytes, both non-blocking. */
 static inline void

@@ -482,19 +482,11 @@ readers_near(const struct storm *sc)
 	return behind < 300;
 }
 
-static unsigned
-number_from(const char *variable, unsigned otherwise)
-{
-	const char *value = getenv(variable);
-
-	return value != NULL ? (unsigned)strtoul(value, NULL, 10) : otherwise;
-}
-
 static void
 test_adoption_killed_at_random_no_byte_lost_or_repeated(void **state)
 {
-	struct storm sc = {.seed = number_from("WSCAST_SEED", (unsigned)time(NULL))};
-	unsigned kills = number_from("WSCAST_KILLS", 300);
+	struct storm sc = {.seed = scene_number("WSCAST_SEED", (unsigned)time(NULL))};
+	unsigned kills = scene_number("WSCAST_KILLS", 300);
 	uint64_t frames = 0, pings = 0, pushes = 0, deflated = 0, passed_over = 0;
 	struct timespec deadline, now;
 	pid_t pid;

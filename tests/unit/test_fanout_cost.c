@@ -90,14 +90,6 @@ struct fixture {
 	int *peers;
 };
 
-static unsigned
-number_from(const char *variable, unsigned otherwise)
-{
-	const char *value = getenv(variable);
-
-	return value != NULL ? (unsigned)strtoul(value, NULL, 10) : otherwise;
-}
-
 static void
 raise_limit(void)
 {
@@ -178,8 +170,8 @@ frame_at(const struct fixture *f, uint64_t number, size_t *ret_len)
 static void
 test_fanout_delivery_is_one_send_from_the_ring(void **state)
 {
-	unsigned n = number_from("WSCAST_RECEIVERS", 256);
-	unsigned messages = number_from("WSCAST_MESSAGES", 20);
+	unsigned n = scene_number("WSCAST_RECEIVERS", 256);
+	unsigned messages = scene_number("WSCAST_MESSAGES", 20);
 	struct fixture f;
 
 	begin(&f, n < RECEIVERS_MAX ? n : RECEIVERS_MAX);
