@@ -98,14 +98,14 @@ def run(*args):
 
 
 class Faults(unittest.TestCase):
-    """Five clients, and a fault at the 30th of about 100 messages."""
+    """Five clients, and a fault at the 30th of about 300 messages."""
 
     def check(self, spoil):
         floor = FaultyFloor(spoil)
         self.addCleanup(floor.stop)
         done = run("--url=ws://127.0.0.1:%d/" % floor.port, "--publish=floor",
                    "--control=127.0.0.1:%d" % floor.control_port, "--connections=5",
-                   "--size=200", "--rate=100", "--duration=0.8", "--warmup=0.2",
+                   "--size=200", "--rate=100", "--duration=3", "--warmup=0.2",
                    "--drain=1")
         self.assertEqual(done.returncode, 0, done.stderr)
         check = json.loads(done.stdout)["check"]

@@ -39,7 +39,7 @@ class Bench(Case):
 class Ways(Bench):
     """Each way to publish, and each shape of load."""
 
-    FEW = ("--connections=20", "--duration=0.4", "--rate=200")
+    FEW = ("--connections=20", "--duration=3", "--rate=200")
 
     def complete(self, d, *more):
         result = self.measure(d, *self.FEW, *more)
