@@ -16,11 +16,11 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), "integration"), HERE]
-from harness import BIN, DEADLINE, NODE_PATH, Case, free_port, wait_until
+from admin import KEY, AdminCase
+from harness import BIN, DEADLINE, NODE_PATH, free_port, wait_until
 from manpage import pages, plain, snippets
 from wsclient import V1, run
 
-KEY = "a-key-of-thirty-two-characters-0"
 # As a browser has it; a newer node has it, too.
 NODE_WEBSOCKET = "globalThis.WebSocket = require('ws');\n"
 
@@ -81,24 +81,15 @@ def package_is_there(kind):
         stderr=subprocess.DEVNULL, timeout=DEADLINE).returncode == 0
 
 
-class Pages(Case):
+class Pages(AdminCase):
     """Each test starts a server for all snippets of its kind."""
 
-    def stage(self, settings=None, redis=True):
+    def stage(self, redis=True):
         """A server as the pages take it for granted, and the names for PLACES."""
-        admin = free_port()
-        merged = {"server": {"admin_listen": "127.0.0.1:%d" % admin},
-                  "channel *": {"publish": "anyone"}}
-        for section, keys in (settings or {}).items():
-            merged.setdefault(section, {}).update(keys)
         server = self.redis() if redis else None
-        d = self.daemon(merged, redis=server)
-        with open(os.path.join(d.dir, "keys"), "w") as f:
-            f.write(KEY + "\n")
-        d.reload(server={"api_key_file": os.path.join(d.dir, "keys")})
-        self.server, self.d = server, d
+        self.d = d = self.admin({"channel *": {"publish": "anyone"}}, redis=server)
         self.names = {
-            "admin": admin, "port": d.port, "free": free_port(), "pid": d.pid,
+            "admin": self.port, "port": d.port, "free": free_port(), "pid": d.pid,
             "redis": server.port if server else 6379, "dir": d.dir, "control": d.control}
         self.files(d.dir)
         return d
