@@ -11,7 +11,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import BIN, DEADLINE, Case, descendants, free_port, wait_exit, wait_until
+from harness import BIN, DEADLINE, Case, CtlError, descendants, free_port, wait_exit, wait_until
 from wsclient import V1, close_code, raw, run
 
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket",
@@ -177,7 +177,7 @@ class Drain(Case):
         d = self.daemon(workers=1)
         for args in ({"over": -1}, {"over": "2m"}, {"over": 1e9}, {"worker": 1},
                      {"worker": "0"}):
-            with self.assertRaises(Exception):
+            with self.assertRaises(CtlError):
                 d.ctl("drain", **args)
         self.assertIsNone(d.status()["drain"])
 

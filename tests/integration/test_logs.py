@@ -10,6 +10,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import websockets
 from harness import DEADLINE, Case, CtlError, free_port, wait_until
 from hostile import to_end
 from jwt import Key
@@ -122,7 +123,7 @@ class Logs(Case):
         async def go():
             for path in ("/ws/news?token=" + bad, "/ws/news?token=" + good[:-2],
                          "/ws/news?token=not.a.token"):
-                with self.assertRaises(Exception):
+                with self.assertRaises(websockets.InvalidHandshake):
                     await connect(d, path)
             v1 = await V1.open(d, "news", extra_headers={"Authorization": "Bearer " + good})
             await v1.error(auth=bad)

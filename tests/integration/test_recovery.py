@@ -11,7 +11,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far import Namespace
-from harness import Case, Ctl, wait_until
+from harness import Case, Ctl, CtlError, wait_until
 from recovery import STALL_S, Ledger, Sender, run_resumers
 from wsclient import V1, raw, run
 
@@ -139,7 +139,7 @@ class RedisFault(FaultCase):
             # Who publishes here is told at once, and nothing waits.
             begun = time.monotonic()
             for _ in range(20):
-                with self.assertRaises(Exception) as caught:
+                with self.assertRaises(CtlError) as caught:
                     d.publish("c0", "x")
                 self.assertEqual(caught.exception.code, "feed_down")
             self.assertLess(time.monotonic() - begun, STALL_S)

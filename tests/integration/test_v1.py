@@ -1,4 +1,4 @@
-"""wscast.v1 as INTERFACES has it: each request, its answer, and each refusal."""
+"""wscast.v1 as wscast(7) has it: each request, its answer, and each refusal."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import websockets
 from harness import Case
 from wsclient import V1, close_code, run, send_text, soon
 
@@ -164,7 +165,7 @@ class Protocol(Case):
                         self.assertIn("ok", msg)
                         for event in one.events:
                             self.assertEqual(event["error"]["code"], "bad_request", junk)
-                    except Exception:
+                    except websockets.ConnectionClosed:
                         self.assertIn(one.ws.close_code, (1002, 1003, 1007, 1008), junk)
                 await one.close()
 

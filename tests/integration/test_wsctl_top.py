@@ -19,7 +19,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import DEADLINE, SANITIZED, Case, alive, wait_until
+from harness import DEADLINE, SANITIZED, Case, CtlError, alive, wait_until
 from wsclient import V1
 from wsctl_fake import WSCTL, environment
 
@@ -367,7 +367,7 @@ class Maps(Case):
         d = self.daemon(workers=3)
         self.assertEqual(d.ctl("maps", first=2)["pages"], 1)  # what comes is closed
         for wrong in (3, -1, "0"):
-            with self.assertRaisesRegex(Exception, "first"):
+            with self.assertRaisesRegex(CtlError, "first"):
                 d.ctl("maps", first=wrong)
 
     def test_stopped_worker_delays_no_status(self):
