@@ -1,5 +1,6 @@
 """Sets of Redis servers on free ports: a master with its replica and sentinels, and a
-cluster. Timeouts are as short as Redis allows."""
+cluster. Their timeouts are short, and yet longer than a shared machine stands still at
+times: nobody is replaced for that."""
 
 import os
 import shutil
@@ -7,6 +8,8 @@ import subprocess
 import tempfile
 
 from harness import DEADLINE, REDIS_SERVER, free_port, wait_until
+
+TILT_S = 30  # a sentinel that stood still for 2 s does nothing for so long
 
 
 class Sentinel:
@@ -19,7 +22,7 @@ class Sentinel:
         conf = os.path.join(self.dir, "sentinel.conf")
         lines = ["port %d" % self.port, "bind 127.0.0.1", "dir " + self.dir,
                  "sentinel monitor gate 127.0.0.1 %d 2" % master.port,
-                 "sentinel down-after-milliseconds gate 500",
+                 "sentinel down-after-milliseconds gate 2000",
                  "sentinel failover-timeout gate 2000"]
         if password:
             lines += ["requirepass " + password, "sentinel sentinel-pass " + password]
@@ -103,7 +106,8 @@ class SentinelSet:
 
     def wait_master(self, server):
         wait_until("all sentinels name the new master", lambda: all(
-            s.master_port() == server.port for s in self.sentinels if s.proc))
+            s.master_port() == server.port for s in self.sentinels if s.proc),
+            timeout=DEADLINE + TILT_S)
 
     def wait_whole(self):
         """Both servers are there, one of them as the other's replica."""
@@ -152,7 +156,7 @@ class Cluster:
     def __init__(self, case):
         self.nodes = [case.redis(durable=True, args=[
             "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
-            "--cluster-node-timeout", "1000",
+            "--cluster-node-timeout", "3000",
             "--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0"])
             for _ in range(6)]
         where = ["127.0.0.1:%d" % n.port for n in self.nodes]
