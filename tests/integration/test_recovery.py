@@ -20,7 +20,7 @@ CHANNELS = ["c%d" % i for i in range(5)]
 
 
 class Resume(Case):
-    CLIENTS, CHANNELS, SECONDS = 60, 20, 5
+    CLIENTS, CHANNELS, SECONDS = 60, 20, 8
 
     def test_resume_is_complete_while_workers_are_killed(self):
         d = self.daemon(workers=2)

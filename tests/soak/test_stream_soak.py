@@ -121,7 +121,7 @@ class StreamSoak(Case):
             os.kill(redis.proc.pid, signal.SIGSTOP)
             try:
                 lost()
-                time.sleep(self.STOPPED_S - (time.monotonic() - begun))
+                time.sleep(max(0, begun + self.STOPPED_S - time.monotonic()))
             finally:
                 os.kill(redis.proc.pid, signal.SIGCONT)
 
