@@ -214,7 +214,7 @@ class Tls(TlsCase):
         done = run("--url=wss://127.0.0.1:%d/ws" % d.tls_port, "--protocol=v1",
                    "--publish=control", "--control=" + d.control, "--connections=40",
                    "--processes=2", "--channels=4", "--rate=100", "--size=100-20000",
-                   "--duration=1", "--warmup=0.2", "--storm", *args)
+                   "--duration=4", "--warmup=0.2", "--storm", *args)
         self.assertEqual(done.returncode, 0, done.stderr)
         result = json.loads(done.stdout)
         self.assertEqual({k: n for k, n in result["check"].items()

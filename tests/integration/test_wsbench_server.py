@@ -87,7 +87,7 @@ class Presets(Bench):
         return self.measure(self.daemon(), name, "--connections=60", *rate, *more)
 
     def test_presets_storm_drops_all_and_counts_them_once(self):
-        result = self.preset("storm", "--duration=1.5")
+        result = self.preset("storm", "--duration=4")
         self.assertEqual(result["connections"]["dropped"], 60)
         self.assertEqual(result["connections"]["opened"], 120)
         memory = result["memory"]
