@@ -1,6 +1,7 @@
 /* map.c - see map.h */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -110,6 +111,29 @@ map_place_twice(void *at, int fd, off_t offset, size_t len, bool writable)
 	int r = map_place(at, fd, offset, len, writable);
 
 	return r < 0 ? r : map_place((char *)at + len, fd, offset, len, writable);
+}
+
+int
+map_private(size_t len, void **ret_map)
+{
+	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	*ret_map = map;
+	return 0;
+}
+
+void
+map_return(void *at, size_t len, bool shared)
+{
+	const size_t before = -(uintptr_t)at % MAP_PAGE;
+
+	len = len > before ? (len - before) / MAP_PAGE * MAP_PAGE : 0;
+	if (len > 0)
+		(void)madvise(
+		    (char *)at + before, len, shared ? MADV_REMOVE : MADV_DONTNEED);
 }
 
 void

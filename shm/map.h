@@ -51,6 +51,15 @@ int map_place(void *at, int fd, off_t offset, size_t len, bool writable)
 int map_place_twice(void *at, int fd, off_t offset, size_t len, bool writable)
     __attribute__((warn_unused_result));
 
+/* Map len private bytes, all zeros, for what is large and mostly unused: it costs what
+ * is touched. */
+int map_private(size_t len, void **ret_map) __attribute__((warn_unused_result));
+
+/* Give the pages that lie wholly within len bytes at `at` back to the kernel: they are
+ * zeros then, for all who have the memfd when it is a `shared` map's. A kernel that
+ * refuses leaves them as they are. */
+void map_return(void *at, size_t len, bool shared);
+
 void map_close(void *map, size_t len); /* NULL is fine */
 
 #endif
