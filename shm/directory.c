@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shm/directory.h"
+#include "shm/map.h"
 
 #define NAME_TRIES 1000 /* an entry changes seldom: more means a broken writer */
 
@@ -12,6 +13,10 @@
  * D1 gen odd, then the entry, then gen even  |  D2 gen even, the entry, gen the same
  *    Whoever saw the same even number on both sides of its copy has an entry that
  *    was whole. The copy itself may race; it is thrown away then.
+ *
+ * An entry whose memory was given back is all zeros, without a word. So 0 says that it
+ * is free, whatever else is read of it, and no other number comes twice: they are
+ * counted for all entries together.
  */
 static void
 change_begin(struct directory_entry *e)
@@ -24,11 +29,12 @@ change_begin(struct directory_entry *e)
 }
 
 static void
-change_end(struct directory_entry *e)
+change_end(struct directory *dir, struct directory_entry *e)
 {
-	uint32_t gen = atomic_load_explicit(&e->gen, memory_order_relaxed);
-
-	atomic_store_explicit(&e->gen, gen + 1, memory_order_release); /* D1 */
+	dir->gen += 2;
+	if (dir->gen == 0)
+		dir->gen = 2;
+	atomic_store_explicit(&e->gen, dir->gen, memory_order_release); /* D1 */
 }
 
 /* Returns the length, or -EAGAIN when the entry changed meanwhile. */
@@ -38,6 +44,8 @@ try_name(const struct directory_entry *e, char *name)
 	uint32_t gen = atomic_load_explicit(&e->gen, memory_order_acquire); /* D2 */
 	size_t len = e->name_len;
 
+	if (gen == 0)
+		return 0;
 	if (gen % 2 != 0 || len > CHANNEL_NAME_MAX)
 		return -EAGAIN;
 	memcpy(name, e->name, len);
@@ -74,7 +82,7 @@ directory_set(
 	atomic_store_explicit(&e->start, start, memory_order_relaxed);
 	atomic_store_explicit(&e->offset, start, memory_order_relaxed);
 	atomic_store_explicit(&e->newest, 0, memory_order_relaxed);
-	change_end(e);
+	change_end(dir, e);
 	if (idx >= atomic_load_explicit(&dir->used, memory_order_relaxed))
 		atomic_store_explicit(&dir->used, idx + 1, memory_order_release);
 }
@@ -87,7 +95,14 @@ directory_clear(struct directory *dir, uint32_t idx)
 	assert(idx < dir->max);
 	change_begin(e);
 	e->name_len = 0;
-	change_end(e);
+	change_end(dir, e);
+}
+
+void
+directory_return(struct directory *dir, uint32_t first, uint32_t n)
+{
+	assert(first <= dir->max && n <= dir->max - first);
+	map_return(&dir->entry[first], n * sizeof(dir->entry[0]), true);
 }
 
 void

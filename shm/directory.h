@@ -20,7 +20,7 @@
 #define CHANNEL_NAME_MAX 200 /* bytes of UTF-8, no control characters */
 
 struct directory_entry {
-	_Atomic uint32_t gen; /* odd while the entry is being changed */
+	_Atomic uint32_t gen; /* odd while the entry is being changed; 0 = free */
 	uint16_t name_len;    /* 0 = free */
 	uint16_t flags;
 	_Atomic uint64_t offset; /* of the newest message */
@@ -38,7 +38,8 @@ _Static_assert(sizeof(struct directory_entry) == 256, "four cache lines");
 struct directory {
 	_Atomic uint32_t used; /* entries ever used: all at or above are free */
 	uint32_t max;
-	uint8_t spare[120];
+	uint32_t gen; /* the writer's: the last that was given to an entry */
+	uint8_t spare[116];
 	struct directory_entry entry[];
 };
 
@@ -77,6 +78,10 @@ directory_start(const struct directory *dir, uint32_t idx)
 void directory_set(
     struct directory *dir, uint32_t idx, const char *name, size_t len, uint64_t start);
 void directory_clear(struct directory *dir, uint32_t idx);
+
+/* Writer: give back the memory of n entries from `first` on, which are free and are
+ * named by no record: whole pages of it, to the kernel. */
+void directory_return(struct directory *dir, uint32_t first, uint32_t n);
 
 /* Writer: a message of this channel was given this offset and number. ring_commit()
  * calls it between making the record whole and publishing it. */

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "tests/unit/processes.h"
 
 #define CHANNELS 5u
+#define MANY 1024u
 
 struct fixture {
 	struct ring *ring;
@@ -25,10 +27,10 @@ struct fixture {
 };
 
 static int
-setup(void **state)
+setup_sized(void **state, uint32_t channels)
 {
 	const struct ring_config cfg = {
-	    .frames_size = RING_FRAMES_MIN, .index_len = 64, .channels_max = CHANNELS};
+	    .frames_size = RING_FRAMES_MIN, .index_len = 64, .channels_max = channels};
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	*state = f;
@@ -36,6 +38,19 @@ setup(void **state)
 		return -1;
 	f->dir = ring_directory(f->ring);
 	return 0;
+}
+
+static int
+setup(void **state)
+{
+	return setup_sized(state, CHANNELS);
+}
+
+/* As many entries as take several pages. */
+static int
+setup_many(void **state)
+{
+	return setup_sized(state, MANY);
 }
 
 static int
@@ -170,6 +185,56 @@ test_directory_name_while_changed_is_whole(void **state)
 	assert_true(given > 0);
 }
 
+/* What the map has of the kernel, in bytes. */
+static size_t
+taken(const struct fixture *f)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(f->fd, &st), 0);
+	return (size_t)st.st_blocks * 512;
+}
+
+/* Its neighbours keep theirs, though they share a page with it. */
+static void
+test_directory_return_gives_memory_back(void **state)
+{
+	struct fixture *f = *state;
+	size_t most;
+
+	for (uint32_t i = 0; i < MANY; i++)
+		directory_set(f->dir, i, "news", 4, 10);
+	most = taken(f);
+	for (uint32_t i = 100; i < MANY - 100; i++)
+		directory_clear(f->dir, i);
+	directory_return(f->dir, 100, MANY - 200);
+	assert_true(taken(f) + (MANY - 200 - 32) * sizeof(f->dir->entry[0]) <= most);
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_equal(directory_name(f->dir, i, f->name),
+		    i < 100 || i >= MANY - 100 ? 4 : 0);
+	directory_return(f->dir, 101, 1); /* less than a page: nothing */
+}
+
+/* Whoever saw an entry before, and sees it now, can tell them apart. */
+static void
+test_directory_return_repeats_no_gen(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t before;
+
+	directory_set(f->dir, 500, "old", 3, 10);
+	before = f->dir->entry[500].gen;
+	directory_clear(f->dir, 500);
+	directory_return(f->dir, 0, MANY);
+	assert_int_equal(f->dir->entry[500].gen, 0);
+	directory_set(f->dir, 500, "new", 3, 10);
+	assert_int_equal(f->dir->entry[500].gen % 2, 0);
+	assert_true(f->dir->entry[500].gen > before);
+	f->dir->gen = UINT32_MAX - 1; /* 0 is left out: it says that an entry is free */
+	directory_set(f->dir, 500, "wrap", 4, 10);
+	assert_int_equal(directory_name(f->dir, 500, f->name), 4);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -184,6 +249,10 @@ main(void)
 	    T(test_directory_advance_is_seen),
 	    T(test_directory_name_half_changed_is_not_given),
 	    T(test_directory_name_while_changed_is_whole),
+	    cmocka_unit_test_setup_teardown(
+		test_directory_return_gives_memory_back, setup_many, teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_directory_return_repeats_no_gen, setup_many, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
