@@ -6,7 +6,9 @@
 
 #include "proto/uplink.h"
 #include "shm/directory.h"
+#include "shm/map.h"
 #include "shm/namemap.h"
+#include "shm/places.h"
 #include "supervisor/registry.h"
 #include "supervisor/waiters.h"
 
@@ -32,10 +34,10 @@ struct entry {
 	uint32_t next, prev;    /* on its list */
 	uint32_t nworkers, tails;
 	uint8_t list; /* enum list_id */
-	bool used;
-	bool wanted; /* the feed was asked */
-	bool live;   /* the feed delivers */
-	bool gap;    /* messages may have passed while it did not */
+	bool used;    /* else all is zero */
+	bool wanted;  /* the feed was asked */
+	bool live;    /* the feed delivers */
+	bool gap;     /* messages may have passed while it did not */
 };
 
 struct list {
@@ -50,10 +52,10 @@ struct registry {
 	struct namemap names;
 	unsigned nworkers, words; /* 64-bit words of a set of workers */
 
+	struct places places; /* in the directory, and in these: one map, for all */
 	struct entry *entries;
 	uint64_t *interest; /* `words` each: the workers that have a subscriber */
 	uint64_t *synced;   /* `words` each: named since the worker's SYNC_BEGIN */
-	uint32_t cap, len, count, free_first;
 	uint64_t gaps;
 
 	struct list lists[LIST_COUNT];
@@ -66,10 +68,36 @@ on_namemap_name(void *owner, uint32_t number, size_t *ret_len)
 	return registry_name(owner, number, ret_len);
 }
 
+static size_t
+set_len(const struct registry *r)
+{
+	return r->words * sizeof(uint64_t);
+}
+
+static size_t
+map_len(const struct registry *r)
+{
+	return r->dir->max * (sizeof(struct entry) + 2 * set_len(r));
+}
+
+static void
+on_places_return(void *owner, uint32_t first, uint32_t n)
+{
+	struct registry *r = owner;
+	const size_t set = (size_t)first * r->words;
+
+	directory_return(r->dir, first, n);
+	map_return(r->entries + first, n * sizeof(*r->entries), false);
+	map_return(r->interest + set, n * set_len(r), false);
+	map_return(r->synced + set, n * set_len(r), false);
+}
+
 int
 registry_new(struct publisher *p, unsigned nworkers, struct registry **ret_registry)
 {
 	struct registry *r = calloc(1, sizeof(*r));
+	void *map;
+	int err;
 
 	if (r == NULL)
 		return -ENOMEM;
@@ -77,12 +105,23 @@ registry_new(struct publisher *p, unsigned nworkers, struct registry **ret_regis
 	r->dir = ring_directory(p->ring);
 	r->nworkers = nworkers;
 	r->words = (nworkers + 63) / 64;
-	r->free_first = NONE;
 	for (int i = 0; i < LIST_COUNT; i++)
 		r->lists[i].first = r->lists[i].last = NONE;
 	namemap_init(&r->names, on_namemap_name, r);
+	err = places_init(&r->places, r->dir->max, on_places_return, r);
+	if (err < 0)
+		goto fail;
+	err = map_private(map_len(r), &map);
+	if (err < 0)
+		goto fail;
+	r->entries = map;
+	r->interest = (uint64_t *)(r->entries + r->dir->max);
+	r->synced = r->interest + (size_t)r->dir->max * r->words;
 	*ret_registry = r;
 	return 0;
+fail:
+	registry_free(r);
+	return err;
 }
 
 void
@@ -90,12 +129,11 @@ registry_free(struct registry *r)
 {
 	if (r == NULL)
 		return;
-	for (uint32_t i = 0; i < r->len; i++)
+	for (uint32_t i = 0; i < registry_len(r); i++)
 		waiters_done(&r->entries[i].waiters);
 	namemap_done(&r->names);
-	free(r->entries);
-	free(r->interest);
-	free(r->synced);
+	places_done(&r->places);
+	map_close(r->entries, map_len(r));
 	free(r);
 }
 
@@ -168,64 +206,22 @@ list_append(struct registry *r, enum list_id id, uint32_t idx)
 /* ---- entries ---- */
 
 static int
-grow_array(void *array, size_t item, size_t old, size_t len)
-{
-	void *p = reallocarray(*(void **)array, len, item);
-
-	if (p == NULL)
-		return -ENOMEM;
-	memset((char *)p + old * item, 0, (len - old) * item);
-	*(void **)array = p;
-	return 0;
-}
-
-static int
-grow(struct registry *r)
-{
-	uint32_t cap = r->cap == 0 ? 256 : 2 * r->cap;
-	size_t set = r->words * sizeof(uint64_t);
-
-	if (r->cap == r->dir->max)
-		return -ENOSPC;
-	if (cap > r->dir->max)
-		cap = r->dir->max;
-	/* What grew before a failure is only larger than it need be. */
-	if (grow_array(&r->interest, set, r->cap, cap) < 0 ||
-	    grow_array(&r->synced, set, r->cap, cap) < 0 ||
-	    grow_array(&r->entries, sizeof(struct entry), r->cap, cap) < 0)
-		return -ENOMEM;
-	r->cap = cap;
-	return 0;
-}
-
-static int
 entry_new(struct registry *r, const char *name, size_t len, uint32_t *ret_channel)
 {
-	uint32_t idx = r->free_first;
+	uint32_t idx = places_take(&r->places);
 	int err;
 
-	if (idx != NONE) {
-		r->free_first = r->entries[idx].next;
-	} else {
-		if (r->len == r->cap) {
-			err = grow(r);
-			if (err < 0)
-				return err;
-		}
-		idx = r->len++;
-	}
+	if (idx == PLACES_NONE)
+		return -ENOSPC;
 	directory_set(r->dir, idx, name, len, ring_head(r->publisher->ring) - 1);
 	err = namemap_put(&r->names, idx);
 	if (err < 0) {
 		directory_clear(r->dir, idx);
-		r->entries[idx].next = r->free_first;
-		r->entries[idx].list = LIST_NONE;
-		r->free_first = idx;
+		places_give(&r->places, idx);
 		return err;
 	}
 	r->entries[idx] = (struct entry){.used = true, .list = LIST_NONE};
 	list_append(r, LIST_RETIRED, idx);
-	r->count++;
 	*ret_channel = idx;
 	return 0;
 }
@@ -236,10 +232,9 @@ entry_free(struct registry *r, uint32_t idx)
 	list_remove(r, idx);
 	namemap_del(&r->names, idx); /* asks for the name, so before it goes */
 	directory_clear(r->dir, idx);
-	r->entries[idx] = (struct entry){.list = LIST_NONE, .next = r->free_first};
-	memset(&r->interest[(size_t)idx * r->words], 0, r->words * sizeof(uint64_t));
-	r->free_first = idx;
-	r->count--;
+	r->entries[idx] = (struct entry){0};
+	memset(&r->interest[(size_t)idx * r->words], 0, set_len(r));
+	places_give(&r->places, idx);
 }
 
 int
@@ -398,14 +393,15 @@ registry_leave(struct registry *r, unsigned worker, const char *name, size_t len
 void
 registry_sync_begin(struct registry *r, unsigned worker)
 {
-	for (uint32_t i = 0; i < r->len; i++)
-		bit_put(r, r->synced, i, worker, false);
+	for (uint32_t i = 0; i < registry_len(r); i++)
+		if (r->entries[i].used)
+			bit_put(r, r->synced, i, worker, false);
 }
 
 void
 registry_sync_end(struct registry *r, unsigned worker)
 {
-	for (uint32_t i = 0; i < r->len; i++)
+	for (uint32_t i = 0; i < registry_len(r); i++)
 		if (r->entries[i].used && !bit_get(r, r->synced, i, worker))
 			drop_worker(r, i, worker);
 }
@@ -413,7 +409,7 @@ registry_sync_end(struct registry *r, unsigned worker)
 void
 registry_worker_gone(struct registry *r, unsigned worker)
 {
-	for (uint32_t i = 0; i < r->len; i++)
+	for (uint32_t i = 0; i < registry_len(r); i++)
 		if (r->entries[i].used)
 			drop_worker(r, i, worker);
 }
@@ -502,8 +498,9 @@ registry_lost_channel(struct registry *r, uint32_t channel)
 void
 registry_lost(struct registry *r)
 {
-	for (uint32_t i = 0; i < r->len; i++)
-		registry_lost_channel(r, i);
+	for (uint32_t i = 0; i < registry_len(r); i++)
+		if (r->entries[i].used)
+			registry_lost_channel(r, i);
 }
 
 void
@@ -520,7 +517,7 @@ registry_gap(struct registry *r, uint32_t channel)
 void
 registry_gap_all(struct registry *r)
 {
-	for (uint32_t i = 0; i < r->len; i++)
+	for (uint32_t i = 0; i < registry_len(r); i++)
 		if (r->entries[i].used)
 			registry_gap(r, i);
 }
@@ -528,20 +525,19 @@ registry_gap_all(struct registry *r)
 bool
 registry_wanted(const struct registry *r, uint32_t channel)
 {
-	return channel < r->len && r->entries[channel].used &&
-	       r->entries[channel].wanted;
+	return channel < registry_len(r) && r->entries[channel].wanted;
 }
 
 bool
 registry_live(const struct registry *r, uint32_t channel)
 {
-	return channel < r->len && r->entries[channel].live;
+	return channel < registry_len(r) && r->entries[channel].live;
 }
 
 bool
 registry_next_wanted(const struct registry *r, uint32_t *cursor, uint32_t *ret_channel)
 {
-	while (*cursor < r->len) {
+	while (*cursor < registry_len(r)) {
 		uint32_t idx = (*cursor)++;
 
 		if (!registry_wanted(r, idx))
@@ -573,7 +569,7 @@ registry_name(const struct registry *r, uint32_t channel, size_t *ret_len)
 bool
 registry_used(const struct registry *r, uint32_t channel)
 {
-	return channel < r->len && r->entries[channel].used;
+	return channel < registry_len(r) && r->entries[channel].used;
 }
 
 unsigned
@@ -591,7 +587,7 @@ registry_tails(const struct registry *r, uint32_t channel)
 uint32_t
 registry_len(const struct registry *r)
 {
-	return r->len;
+	return places_len(&r->places);
 }
 
 uint64_t
@@ -603,7 +599,7 @@ registry_gaps(const struct registry *r)
 uint32_t
 registry_count(const struct registry *r)
 {
-	return r->count;
+	return places_count(&r->places);
 }
 
 static void

@@ -7,15 +7,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "proto/uplink.h"
 #include "shm/directory.h"
+#include "shm/places.h"
 #include "supervisor/registry.h"
 
 #define CHANNELS_MAX 8
+#define MANY 8192
 #define INDEX_LEN 64
 
 struct fixture {
@@ -46,11 +49,11 @@ on_drop(void *owner, uint32_t channel)
 }
 
 static int
-setup(void **state)
+setup_sized(void **state, uint32_t channels)
 {
 	const struct ring_config cfg = {.frames_size = RING_FRAMES_MIN,
 	    .index_len = INDEX_LEN,
-	    .channels_max = CHANNELS_MAX};
+	    .channels_max = channels};
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	*state = f;
@@ -65,6 +68,18 @@ setup(void **state)
 	registry_set_feed(f->reg, &f->feed, f);
 	registry_tick(f->reg, 1000);
 	return 0;
+}
+
+static int
+setup(void **state)
+{
+	return setup_sized(state, CHANNELS_MAX);
+}
+
+static int
+setup_many(void **state)
+{
+	return setup_sized(state, MANY);
 }
 
 static int
@@ -356,6 +371,96 @@ test_registry_freed_index_is_given_again(void **state)
 	assert_int_equal(registry_len(f->reg), 1);
 }
 
+/* What the ring's map has of the kernel, in bytes. */
+static size_t
+taken(const struct fixture *f)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(f->ring_fd, &st), 0);
+	return (size_t)st.st_blocks * 512;
+}
+
+static void
+want_many(struct fixture *f)
+{
+	char name[16];
+
+	for (unsigned i = 0; i < MANY; i++) {
+		(void)snprintf(name, sizeof(name), "come%u", i);
+		want(f, i % 2, name, i);
+		registry_confirmed(f->reg, find(f, name), 0);
+	}
+}
+
+/* Everyone leaves, all that names the channels leaves the ring, and time goes by. */
+static void
+leave_many(struct fixture *f)
+{
+	registry_worker_gone(f->reg, 0);
+	registry_worker_gone(f->reg, 1);
+	pass_the_ring(f);
+	for (unsigned i = 0; i < 30; i++)
+		registry_tick(f->reg, 10000 + i * 1000);
+}
+
+static void
+test_registry_gone_channels_give_their_memory_back(void **state)
+{
+	const size_t entries = MANY * sizeof(struct directory_entry);
+	struct fixture *f = *state;
+	size_t before, most;
+
+	pass_the_ring(f); /* its index is written through */
+	before = taken(f);
+	want_many(f);
+	assert_int_equal(registry_len(f->reg), MANY);
+	most = taken(f);
+	assert_true(most > before + entries / 10 * 9);
+	leave_many(f);
+	assert_int_equal(registry_count(f->reg), 0);
+	assert_int_equal(registry_len(f->reg), 0);
+	/* But for a few runs, and a page between any two stretches of them. */
+	assert_true(taken(f) < before + entries / 2);
+	want_many(f);
+	assert_int_equal(registry_count(f->reg), MANY);
+	assert_true(taken(f) <= most);
+}
+
+/* Who stays keeps its index and all that is known of it, whatever goes around it. */
+static void
+test_registry_one_stays_among_those_that_go(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t channel, other;
+	size_t len;
+
+	want_many(f);
+	want(f, 70, "come5000", 1);
+	channel = find(f, "come5000");
+	assert_int_equal(publisher_message(&f->publisher, channel, "x", 1), 0);
+	leave_many(f);
+	assert_int_equal(registry_count(f->reg), 1);
+	assert_true(registry_len(f->reg) > channel);
+	assert_true(registry_len(f->reg) <= channel + PLACES_RUN);
+	assert_int_equal(find(f, "come5000"), channel);
+	assert_memory_equal(registry_name(f->reg, channel, &len), "come5000", 8);
+	assert_true(registry_live(f->reg, channel));
+	assert_int_equal(registry_workers(f->reg, channel), 1);
+	assert_true(directory_newest(ring_directory(f->ring), channel) > 0);
+	/* A link that is lost, and a worker that syncs, touch it alone. */
+	registry_lost(f->reg);
+	assert_false(registry_live(f->reg, channel));
+	registry_sync_begin(f->reg, 70);
+	registry_sync_end(f->reg, 70);
+	assert_int_equal(registry_workers(f->reg, channel), 0);
+	/* Offsets of who comes to a place whose memory went are above all that were. */
+	assert_int_equal(registry_take(f->reg, "new", 3, &other), 0);
+	assert_int_equal(other, 0);
+	assert_int_equal(
+	    directory_offset(ring_directory(f->ring), other), ring_head(f->ring) - 1);
+}
+
 static void
 test_registry_lost_link_leaves_a_gap(void **state)
 {
@@ -537,6 +642,11 @@ main(void)
 	    T(test_registry_index_is_kept_while_the_ring_names_it),
 	    T(test_registry_offsets_go_on_above_those_of_a_former_life),
 	    T(test_registry_freed_index_is_given_again),
+	    cmocka_unit_test_setup_teardown(
+		test_registry_gone_channels_give_their_memory_back, setup_many,
+		teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_registry_one_stays_among_those_that_go, setup_many, teardown),
 	    T(test_registry_lost_link_leaves_a_gap),
 	    T(test_registry_refused_anew_keeps_its_index),
 	    T(test_registry_forbidden_anew_is_revoked),
