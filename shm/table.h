@@ -205,7 +205,7 @@ struct channel {
 	_Atomic uint8_t state; /* enum channel_state (T1) */
 	uint8_t latest;        /* slow = latest: so it was sent to those who lag */
 	uint32_t directory;    /* index in the ring's directory */
-	uint32_t gen;          /* rises each time the entry is taken */
+	uint32_t gen;          /* of who has the entry: another for each */
 	uint32_t nsubs;        /* connections subscribed: a hint for wsctl */
 	uint8_t spare[12];
 };
@@ -217,12 +217,13 @@ struct table_header {
 	uint32_t nchannels;
 	uint32_t spare0;
 	uint64_t arena_len;
-	_Atomic uint32_t slots_used; /* all at or above were never used */
-	_Atomic uint32_t channels_used;
-	_Atomic uint32_t cookie; /* last given out */
+	_Atomic uint32_t slots_used;    /* all at or above were never used */
+	_Atomic uint32_t channels_used; /* all at or above are free */
+	_Atomic uint32_t cookie;        /* last given out */
 	uint32_t told_slot;   /* RING_GAP: the last that was told of it, or SLOT_NONE */
 	uint64_t told_number; /* ... of the record with this number */
-	uint32_t spare[20];
+	uint32_t gen;         /* the last that was given to a channel */
+	uint32_t spare[19];
 };
 _Static_assert(sizeof(struct table_header) == 128, "two cache lines");
 

@@ -2,11 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 
 #include "proto/journal.h"
 #include "proto/uplink.h"
 #include "shm/directory.h"
+#include "shm/map.h"
 #include "worker/channels.h"
 #include "worker/fanout.h"
 #include "worker/history.h"
@@ -39,23 +39,41 @@ chan_map_len(const struct worker *w)
 	return (size_t)w->table.header->nchannels * sizeof(struct chan);
 }
 
+static void
+on_places_return(void *owner, uint32_t first, uint32_t n)
+{
+	struct worker *w = owner;
+	struct channel *shared = w->table.channels + first;
+	struct chan *private = w->channels->chan + first;
+
+	map_return(shared, n * sizeof(*shared), true);
+	map_return(private, n * sizeof(*private), false);
+}
+
 int
 channels_new(struct worker *w, struct channels **ret)
 {
 	struct channels *c = calloc(1, sizeof(*c));
+	void *map;
+	int r;
 
 	if (c == NULL)
 		return -ENOMEM;
-	/* Large and mostly unused: mapped, so that it costs only what is touched. */
-	c->chan = mmap(NULL, chan_map_len(w), PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (c->chan == MAP_FAILED) {
-		free(c);
-		return -ENOMEM;
-	}
+	r = map_private(chan_map_len(w), &map);
+	if (r < 0)
+		goto fail;
+	r = places_init(&c->places, w->table.header->nchannels, on_places_return, w);
+	if (r < 0)
+		goto fail_map;
+	c->chan = map;
 	namemap_init(&c->names, name_of, w);
 	*ret = c;
 	return 0;
+fail_map:
+	map_close(map, chan_map_len(w));
+fail:
+	free(c);
+	return r;
 }
 
 static uint32_t
@@ -72,7 +90,8 @@ channels_free(struct worker *w, struct channels *c)
 		return;
 	for (uint32_t i = 0; i < channels_used(w); i++)
 		free(c->chan[i].slots);
-	(void)munmap(c->chan, chan_map_len(w));
+	map_close(c->chan, chan_map_len(w));
+	places_done(&c->places);
 	namemap_done(&c->names);
 	free(c->by_directory);
 	free(c->idle);
@@ -243,6 +262,20 @@ ask_want(struct worker *w, uint32_t channel)
 	return channels_ask(w, &u);
 }
 
+static void
+note_used(struct worker *w)
+{
+	atomic_store_explicit(&w->table.header->channels_used,
+	    places_len(&w->channels->places), memory_order_release);
+}
+
+static void
+place_give(struct worker *w, uint32_t channel)
+{
+	places_give(&w->channels->places, channel);
+	note_used(w);
+}
+
 /* Give the entry back. Its name must be in the map of names. */
 static void
 channel_release(struct worker *w, uint32_t channel)
@@ -258,9 +291,8 @@ channel_release(struct worker *w, uint32_t channel)
 	arena_free(w->arena, name);
 	free(cs->chan[channel].slots);
 	cs->chan[channel] = (struct chan){0};
-	if (channel < cs->free_hint)
-		cs->free_hint = channel;
 	page_add(w->page, PAGE_channels, (uint64_t)-1);
+	place_give(w, channel);
 }
 
 /* Drop a channel that nobody here is subscribed to. Returns 0 or -ENOBUFS: later. */
@@ -329,23 +361,6 @@ channels_turn(struct worker *w)
 
 /* ---- taking up a channel ---- */
 
-static uint32_t
-free_entry(struct worker *w)
-{
-	struct channels *c = w->channels;
-	struct table_header *h = w->table.header;
-	uint32_t used = channels_used(w);
-
-	for (; c->free_hint < used; c->free_hint++)
-		if (channel_state(&w->table.channels[c->free_hint]) == CHANNEL_FREE)
-			return c->free_hint++;
-	if (used == h->nchannels)
-		return CHANNEL_NONE;
-	atomic_store_explicit(&h->channels_used, used + 1, memory_order_release);
-	c->free_hint = used + 1;
-	return used;
-}
-
 /* What its rule says. */
 static void
 take_rule(struct worker *w, uint32_t channel)
@@ -365,19 +380,20 @@ uint32_t
 channels_take(struct worker *w, const char *name, size_t len)
 {
 	arena_ref ref = arena_alloc(w->arena, len);
-	uint32_t channel = ref != 0 ? free_entry(w) : CHANNEL_NONE;
+	uint32_t channel = ref != 0 ? places_take(&w->channels->places) : CHANNEL_NONE;
 	struct channel *c;
 
 	if (channel == CHANNEL_NONE) {
 		arena_free(w->arena, ref);
 		return CHANNEL_NONE;
 	}
+	note_used(w);
 	memcpy(arena_at(w->arena, ref), name, len);
 	c = &w->table.channels[channel];
 	c->name = ref;
 	c->name_len = (uint16_t)len;
 	c->directory = UPLINK_NO_DIRECTORY;
-	c->gen++;
+	c->gen = ++w->table.header->gen; /* the entry itself may be zeros again */
 	c->nsubs = 0;
 	w->channels->chan[channel] = (struct chan){0};
 	take_rule(w, channel);
@@ -387,6 +403,7 @@ channels_take(struct worker *w, const char *name, size_t len)
 		channel_set_state(c, CHANNEL_FREE);
 		arena_free(w->arena, ref);
 		page_add(w->page, PAGE_channels, (uint64_t)-1);
+		place_give(w, channel);
 		return CHANNEL_NONE;
 	}
 	if (ask_want(w, channel) < 0) {
@@ -607,6 +624,7 @@ channel_adopt(struct worker *w, uint32_t channel)
 		atomic_store_explicit(&c->state, CHANNEL_FREE, memory_order_release);
 		return -EINVAL;
 	}
+	places_claim(&cs->places, channel);
 	/* What was sent is retraced by the rule that held then: channels_adopted(). */
 	cs->chan[channel].latest = c->latest;
 	r = namemap_put(&cs->names, channel);
@@ -623,9 +641,13 @@ channels_adopt(struct worker *w)
 	page_set(w->page, PAGE_channels, 0);
 	page_set(w->page, PAGE_subscriptions, 0);
 	for (uint32_t i = 0; i < used; i++) {
+		const struct channel *c = &w->table.channels[i];
 		int r;
 
-		if (channel_state(&w->table.channels[i]) == CHANNEL_FREE)
+		/* A predecessor of an older version counted for each entry. */
+		if ((int32_t)(c->gen - w->table.header->gen) > 0)
+			w->table.header->gen = c->gen;
+		if (channel_state(c) == CHANNEL_FREE)
 			continue;
 		r = channel_adopt(w, i);
 		if (r == 0)
@@ -633,6 +655,7 @@ channels_adopt(struct worker *w)
 		else if (r != -EINVAL)
 			return r;
 	}
+	note_used(w);
 	return 0;
 }
 

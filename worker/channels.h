@@ -8,6 +8,7 @@
 #include "worker/worker.h"
 
 #include "shm/namemap.h"
+#include "shm/places.h"
 
 struct uplink;
 
@@ -38,8 +39,8 @@ struct channels {
 	uint32_t by_directory_len;
 	uint32_t *idle; /* lost their last subscriber: to be dropped */
 	uint32_t nidle, idle_cap;
-	uint32_t free_hint; /* no free entry below */
-	uint32_t sync_next; /* next channel to name to the supervisor again */
+	struct places places; /* in the table's array of them, and in `chan` */
+	uint32_t sync_next;   /* next channel to name to the supervisor again */
 	bool syncing, sync_begun;
 };
 

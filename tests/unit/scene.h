@@ -103,6 +103,7 @@ struct scene {
 
 #define SCENE_INDEX_LEN 4096
 #define SCENE_ARENA_LEN (4u << 20)
+#define SCENE_TABLE_CHANNELS 8192
 
 /* Maps with two channels and no connection yet. settings: text of the settings file.
  * What a predecessor left is made up then, to be adopted. */
@@ -123,8 +124,9 @@ scene_make(struct scene *sc, const char *settings, uint32_t nslots)
 	assert_int_equal(ring_open(sc->ring_fd, false, &w->ring), 0);
 	assert_int_equal(page_create(0, &w->page, &sc->page_fd), 0);
 	assert_int_equal(upstream_create(65536, &w->up, &sc->up_fd), 0);
-	assert_int_equal(
-	    table_create(nslots, 8, SCENE_ARENA_LEN, &w->table, &sc->table_fd), 0);
+	assert_int_equal(table_create(nslots, SCENE_TABLE_CHANNELS, SCENE_ARENA_LEN,
+			     &w->table, &sc->table_fd),
+	    0);
 	assert_int_equal(arena_new(w->table.arena, SCENE_ARENA_LEN, &a), 0);
 	for (uint32_t i = 0; i < 2; i++)
 		scene_channel(&w->table, sc->ring, a, i);
