@@ -6,6 +6,8 @@
 
 #include "supervisor/fifo.h"
 
+#define CAP_KEPT 1024 /* items, by an empty one */
+
 void *
 fifo_at(const struct fifo *f, size_t i)
 {
@@ -48,6 +50,9 @@ fifo_pop(struct fifo *f, void *ret_item)
 	memcpy(ret_item, fifo_at(f, 0), f->item);
 	f->first = (f->first + 1) % f->cap;
 	f->len--;
+	/* What one busy moment needed is not kept for ever. */
+	if (f->len == 0 && f->cap > CAP_KEPT)
+		fifo_clear(f);
 	return true;
 }
 

@@ -8,6 +8,8 @@
 #include "shm/directory.h"
 #include "supervisor/publisher.h"
 
+#define QUEUE_KEPT 1024 /* records, by an empty queue */
+
 void
 publisher_init(
     struct publisher *p, struct ring *ring, struct page *const *pages, unsigned npages)
@@ -18,14 +20,20 @@ publisher_init(
 	p->npages = npages;
 }
 
+static void
+queue_free(struct publisher *p)
+{
+	free(p->queue);
+	p->queue = NULL;
+	p->queue_cap = p->queue_first = p->nqueue = 0;
+}
+
 void
 publisher_done(struct publisher *p)
 {
 	if (p == NULL)
 		return;
-	free(p->queue);
-	p->queue = NULL;
-	p->nqueue = 0;
+	queue_free(p);
 	deflater_free(p->deflater);
 	p->deflater = NULL;
 }
@@ -278,6 +286,8 @@ publisher_retry(struct publisher *p)
 		p->queue_first = (p->queue_first + 1) % p->queue_cap;
 		p->nqueue--;
 	}
+	if (p->queue_cap > QUEUE_KEPT)
+		queue_free(p); /* what one busy moment needed is not kept for ever */
 	/* Whether a message fits only its source can tell, by trying. */
 	p->blocked = false;
 	return true;

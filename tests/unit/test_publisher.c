@@ -401,6 +401,24 @@ test_publisher_keyed_newer_stands_for_it(void **state)
 	    ring_superseded(ring_at(f->p.ring, first), first, ring_head(f->p.ring)));
 }
 
+/* What one busy moment needed is not kept for ever. */
+static void
+test_publisher_long_queue_is_given_back(void **state)
+{
+	const struct ring_desc desc = {.type = RING_ACK, .channel = 7};
+	struct fixture *f = *state;
+
+	(void)fill(f);
+	for (unsigned i = 0; i < 5000; i++)
+		assert_true(publisher_control(&f->p, &desc) > 0);
+	assert_true(f->p.queue_cap >= 5000);
+	for (unsigned i = 0; i < 5000 && !publisher_retry(&f->p); i++)
+		page_set_floor(f->pages[0], ring_head(f->ring));
+	assert_int_equal(f->p.nqueue, 0);
+	assert_int_equal(f->p.queue_cap, 0);
+	assert_true(publisher_control(&f->p, &desc) > 0);
+}
+
 int
 main(void)
 {
@@ -414,6 +432,7 @@ main(void)
 	    T(test_publisher_full_publishes_nothing),
 	    T(test_publisher_full_goes_on_when_a_floor_rises),
 	    T(test_publisher_control_that_waits_stays_in_front),
+	    T(test_publisher_long_queue_is_given_back),
 	    T(test_publisher_batch_is_taken_once),
 	    T(test_publisher_tells_of_each_message_that_is_published),
 	    T(test_publisher_deflates_on_demand_alone),
