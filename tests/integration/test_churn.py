@@ -15,16 +15,21 @@ from harness import DEADLINE, SANITIZED, Case, resp, wait_until
 PREFIX = "wscast:"
 LINGER_S = 6  # REGISTRY_LINGER_MS, and the tick that ends it
 IN_FLIGHT = 200  # requests of one connection that may wait (WAITS_MAX is 256)
-# What stays of a channel at most, once its place was ever needed: a directory entry
-# (256 bytes), the registry's (56, and 16 of sets), its place in the map of names (12, at
-# half load), and on the worker its table entry (32), struct chan (80), name, and place
-# in that map. Such places are used again, so they are as many as there were channels at
-# one time: held, lingering, and retired ones (RETIRED_MAX).
+# What a channel takes at most: a directory entry (256 bytes), the registry's (56, and 16
+# of sets), its place in the map of names (12, at half load), and on the worker its table
+# entry (32), struct chan (80), name, and place in that map; what is allocated for it.
+# Such places are used again, so they are as many as there were channels at one time:
+# held, lingering, and retired ones (RETIRED_MAX).
 # Arrays that double may be twice as long.
 PLACE, RETIRED_MAX = 640, 65536
-# What is written through once, whatever comes: the ring's index (64 MiB / 512 records of
-# 64 bytes), two upstream rings, buffers for what is read and sent.
-ONCE = 32 << 20
+# What stays of each place, however long it is free: a number in the feed and in each of
+# the workers (channels_of()), in arrays that double.
+LEFT = 32
+# What is written through once, whatever comes: two upstream rings (1 MiB each); what is
+# kept for those who come next: four runs of 512 places in each process, 16 chunks of
+# 64 KiB of each worker's arena; buffers for what is read and sent.
+ONCE = 8 << 20
+RECORD = 256  # bytes of the ring's frames for each record of its index
 # How much may come and go with the moment at which it is measured: buffers of Redis'
 # answers, chunks that malloc has not given back.
 MOMENT = 4 << 20
@@ -145,14 +150,16 @@ class Churn(Case):
     RATE = 0  # channels a second; 0: as fast as it goes
     CHECKS = 2  # how often all is looked at meanwhile
     CONNECTIONS = 8
+    RING = 4  # MiB
 
     def test_churn_interest_is_what_is_subscribed(self):
         redis = self.redis()
-        d = self.daemon({"limits": {"channels_per_connection": 20000}},
-                        redis=redis, workers=2)
+        d = self.daemon({"limits": {"channels_per_connection": 20000},
+                         "ring": {"size": "%dM" % self.RING}}, redis=redis, workers=2)
         wait_until("the feed", lambda: d.status()["ready"])
         self.lists = Lists(redis)
         self.begun = time.monotonic()
+        self.pass_the_ring(redis, d)
         start = self.look(d, "at the start")
         askers = [Asker(d) for _ in range(self.CONNECTIONS)]
         held = ["held%d" % i for i in range(self.HELD)]
@@ -164,10 +171,26 @@ class Churn(Case):
         self.interest_is([], held[:1000])
         end = self.look(d, "at the end")
         self.lists.close()
+        self.pass_the_ring(redis, d)
+        gone = self.look(d, "when all are forgotten")
         # (What a sanitizer's allocator keeps is freed.)
         if not SANITIZED and start is not None:
-            self.judge(start, looks, end)
+            self.judge(start, looks, end, gone)
         d.stop()
+
+    def pass_the_ring(self, redis, d):
+        """Write it through, with its index: nothing of before is left in it, and no
+        channel is remembered for it."""
+        pipe, asker = redis.connect(), Asker(d)
+        ask_all([asker], "subscribe", ["fill"])
+        for _ in range(self.RING * (1 << 20) // RECORD // 1024 + 1):
+            pipe.publish([(PREFIX + "fill", b"x" * RECORD)] * 1024)
+            for _ in range(1024):
+                asker.message()
+        pipe.close()
+        asker.close()
+        wait_until("all to be forgotten", lambda: d.status()["channels"] <= 1,
+                   timeout=3 * DEADLINE)
 
     def churn(self, d, askers, held):
         step, came, before, looks = IN_FLIGHT * len(askers), 0, [], []
@@ -230,17 +253,24 @@ class Churn(Case):
         self.interest_is(held, [])
         print("slowest answer while subscribing again: %.0f ms" % (slowest * 1000))
 
-    def judge(self, start, looks, end):
+    def judge(self, start, looks, end, gone):
         private = lambda look: look[0][0] + look[1][0]
         total = lambda look: sum(look[0]) + sum(look[1])
-        # Behind the second look, by when the index was written through, nothing grows, as
-        # a leak does; of what is shared, some more places may be needed for a moment.
-        first = looks[min(1, len(looks) - 1)]
+        # Once as many are retired as ever will be, nothing grows, as a leak does; of what
+        # is shared, some more places may be needed for a moment.
+        full = (RETIRED_MAX + self.linger()) * self.CHECKS // self.COUNT
+        first = looks[min(max(1, full), len(looks) - 1)]
         self.assertLess(private(looks[-1]) - private(first), MOMENT)
         self.assertLess(total(looks[-1]) - total(first), MOMENT + PLACE * self.linger())
         # What the most of them took is used again, and is no more than their places.
         self.assertLess(total(end) - total(start),
-                        ONCE + MOMENT + PLACE * (RETIRED_MAX + self.HELD + self.linger()))
+                        ONCE + MOMENT + PLACE * self.most())
+        # When nobody and no record names them, it goes back to the kernel.
+        self.assertLess(total(gone) - total(start), ONCE + MOMENT + LEFT * self.most())
+
+    def most(self):
+        """Channels that are known at a time."""
+        return self.HELD + self.linger() + min(RETIRED_MAX, self.COUNT)
 
     def linger(self):
         """Channels that linger at a time."""

@@ -15,7 +15,7 @@ import test_churn
 
 class Churn(test_churn.Churn):
     COUNT = int(os.environ.get("WSCAST_SOAK_CHANNELS", "1000000"))
-    HELD, RATE, CHECKS = 100000, 1700, 10
+    HELD, RATE, CHECKS, RING = 100000, 1700, 10, 64
 
 
 if __name__ == "__main__":
