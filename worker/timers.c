@@ -308,6 +308,9 @@ move_deadline(struct worker *w, uint32_t slot, const struct settings *old)
 		shift(w, slot, old->handshake_timeout_ms, set->handshake_timeout_ms);
 	else if (s->timer == TIMER_PONG && old != NULL)
 		shift(w, slot, old->pong_timeout_ms, set->pong_timeout_ms);
+	/* Its ping may have been the earlier of the two until now. */
+	if (s->flags & SLOT_LAGGING)
+		timer_lagging(w, slot);
 }
 
 void

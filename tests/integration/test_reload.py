@@ -170,7 +170,13 @@ class Live(Case):
         self.assertEqual(d.counter("closed_timeout"), 1)
 
     def test_reload_write_timeout(self):
-        d = self.daemon()
+        self.write_timeout_holds("1h")
+
+    def test_reload_write_timeout_later_than_the_next_ping(self):
+        self.write_timeout_holds("1m")
+
+    def write_timeout_holds(self, ping_interval):
+        d = self.daemon({"limits": {"ping_interval": ping_interval}})
         s = socket.socket()
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         s.settimeout(DEADLINE)
