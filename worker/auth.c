@@ -314,18 +314,18 @@ auth_renew(struct worker *w, uint32_t slot, struct slice token, const char **ret
 
 /* ---- what follows ---- */
 
+/* Told first: a successor that finds it told and not done does both again, and does not
+ * find it done and never told. */
 static void
 unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
 {
 	char copy[CHANNEL_NAME_MAX]; /* the channel may go with its last subscriber */
-	int r;
 
 	memcpy(copy, name, len);
-	r = requests_unsubscribe(w, slot, copy, len);
-	if (r < 0)
+	session_unsubscribed(w, slot, copy, len, -EACCES);
+	if (slot_state(worker_slot(w, slot)) == SLOT_OPEN &&
+	    requests_unsubscribe(w, slot, copy, len) < 0)
 		client_end(w, slot, CLIENT_END_LIMIT, 1013, "try again later");
-	else
-		session_unsubscribed(w, slot, copy, len, -EACCES);
 }
 
 /* Why the slot may not wait for this any more, or 0. */
