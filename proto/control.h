@@ -13,7 +13,7 @@
  * with "text" (UTF-8 that is no JSON) or "base64" (anything else) in place of
  * "data", and {"missed":N} for N messages that were not kept for a slow reader.
  *
- * Requests, and what is in their "ok" (INTERFACES has `status`). What is not known is
+ * Requests, and what is in their "ok" (wsctl(1) has `status`). What is not known is
  * left out.
  *
  *   {"cmd":"status"}

@@ -5,7 +5,7 @@
  * supervisor frames it once for all, and a worker that finds none in the ring
  * builds the same bytes.
  *
- * Source   RFC 6455 §5.2; INTERFACES: wscast.v1
+ * Source   RFC 6455 §5.2; wscast(7)
  */
 #ifndef WSCAST_PROTO_DIALECT_H
 #define WSCAST_PROTO_DIALECT_H

@@ -5,8 +5,8 @@
  *   [{"channel":"news","base64":"…"}, …]      bytes that are no JSON
  *   {"channel":"news","key":"…","data":…}     of a key
  *
- * Source   INTERFACES: admin listener. Data is published as it stands there, without
- *          the white space between tokens, as wscast.v1's publish does.
+ * Source   wscastd(8). Data is published as it stands there, without the white space
+ *          between tokens, as wscast.v1's publish does.
  */
 #ifndef WSCAST_PROTO_PUBLISH_BODY_H
 #define WSCAST_PROTO_PUBLISH_BODY_H

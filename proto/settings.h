@@ -3,7 +3,7 @@
  * default, and whether a reload may change it. Parser, dump, `wsctl config` and the
  * man page's test are driven by it.
  *
- * Source   INTERFACES: wscast.conf. The file is INI, as inih reads it.
+ * Source   wscast.conf(5). The file is INI, as inih reads it.
  */
 #ifndef WSCAST_PROTO_SETTINGS_H
 #define WSCAST_PROTO_SETTINGS_H

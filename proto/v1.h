@@ -6,7 +6,7 @@
  * passed on byte for byte (also numbers that no C type holds), an id is echoed as it
  * was written, and a client cannot make us allocate a tree many times its message.
  *
- * Source   INTERFACES: wscast.v1
+ * Source   wscast(7)
  */
 #ifndef WSCAST_PROTO_V1_H
 #define WSCAST_PROTO_V1_H

@@ -1,6 +1,6 @@
 /*
- * report.h - what wsctl is shown: INTERFACES' status, and the rest as in
- * proto/control.h. All of it is a copy; what workers wrote is bounded first.
+ * report.h - what wsctl is shown: status, and the rest as in proto/control.h. All of it
+ * is a copy; what workers wrote is bounded first.
  */
 #ifndef WSCAST_SUPERVISOR_REPORT_H
 #define WSCAST_SUPERVISOR_REPORT_H

@@ -18,7 +18,7 @@
  *   wsctl_settings.c  check, config, log-level
  *   wsctl_token.c     token
  *
- * Source   INTERFACES: wsctl; proto/control.h for what goes over the socket
+ * Source   wsctl(1); proto/control.h for what goes over the socket
  */
 #include <errno.h>
 #include <grp.h>

@@ -6,7 +6,7 @@
  * out when its answer is queued: so a handshake survives a crash at any point, and what
  * the client sends behind it is still there for the reader.
  *
- * Source   RFC 6455 §4.2, RFC 9110, RFC 9112; INTERFACES: client endpoints
+ * Source   RFC 6455 §4.2, RFC 9110, RFC 9112; wscast(7)
  */
 #ifndef WSCAST_WORKER_HANDSHAKE_H
 #define WSCAST_WORKER_HANDSHAKE_H

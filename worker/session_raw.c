@@ -5,7 +5,7 @@
  * There is no room for answers: what goes wrong ends the connection, and the Close
  * frame says why.
  *
- * Source   INTERFACES: client endpoints
+ * Source   wscast(7)
  */
 #include <errno.h>
 

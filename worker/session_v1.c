@@ -1,7 +1,7 @@
 /*
  * session_v1.c - wscast.v1: what a client asks is done, and answered.
  *
- * Source   INTERFACES: wscast.v1; proto/v1.h has its bytes
+ * Source   wscast(7); proto/v1.h has its bytes
  */
 #include <errno.h>
 #include <inttypes.h>
