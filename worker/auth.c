@@ -314,18 +314,27 @@ auth_renew(struct worker *w, uint32_t slot, struct slice token, const char **ret
 
 /* ---- what follows ---- */
 
-/* Told first: a successor that finds it told and not done does both again, and does not
- * find it done and never told. */
+/* End a subscription, or one that waits, whose request is refused then. A
+ * subscription's end is told first: a successor that finds it told and not done does
+ * both again, and does not find it done and never told. */
 static void
-unsubscribe(struct worker *w, uint32_t slot, const char *name, size_t len)
+unsubscribe(struct worker *w, uint32_t slot, uint32_t channel)
 {
-	char copy[CHANNEL_NAME_MAX]; /* the channel may go with its last subscriber */
+	const struct slot *s = worker_slot(w, slot);
+	bool waits = slot_sub(w, s, channel) == NULL;
+	char name[CHANNEL_NAME_MAX]; /* the channel may go with its last subscriber */
+	size_t len;
+	const char *its = channels_name(w, channel, &len);
 
-	memcpy(copy, name, len);
-	session_unsubscribed(w, slot, copy, len, -EACCES);
-	if (slot_state(worker_slot(w, slot)) == SLOT_OPEN &&
-	    requests_unsubscribe(w, slot, copy, len) < 0)
+	memcpy(name, its, len);
+	if (!waits)
+		session_unsubscribed(w, slot, name, len, -EACCES);
+	if (slot_state(s) != SLOT_OPEN)
+		return;
+	if (requests_unsubscribe(w, slot, name, len) < 0)
 		client_end(w, slot, CLIENT_END_LIMIT, 1013, "try again later");
+	else if (waits)
+		session_unsubscribed(w, slot, name, len, -EACCES);
 }
 
 /* Why the slot may not wait for this any more, or 0. */
@@ -357,18 +366,14 @@ enforce_waits(struct worker *w, uint32_t slot)
 	while (slot_state(s) == SLOT_OPEN && ref != 0) {
 		const struct wait *wait = arena_at(w->arena, ref);
 		int r = wait_fault(w, slot, wait);
-		const char *name;
-		size_t len;
 
 		ref = wait->next;
 		if (r == 0)
 			continue;
-		if (wait->kind == WAIT_HISTORY) {
+		if (wait->kind == WAIT_HISTORY)
 			requests_refuse_history(w, slot, wait->channel, r);
-		} else {
-			name = channels_name(w, wait->channel, &len);
-			unsubscribe(w, slot, name, len);
-		}
+		else
+			unsubscribe(w, slot, wait->channel);
 		ref = s->wait; /* others for the channel went with it */
 		n++;
 	}
@@ -383,11 +388,12 @@ auth_enforce(struct worker *w, uint32_t slot)
 
 	/* From the end: those before stay where they are. */
 	for (unsigned i = s->nsubs; slot_state(s) == SLOT_OPEN && i-- > 0;) {
+		uint32_t channel = slot_subs(w, s)[i].channel;
 		size_t len;
-		const char *name = channels_name(w, slot_subs(w, s)[i].channel, &len);
+		const char *name = channels_name(w, channel, &len);
 
 		if (!identity_may_subscribe(w, slot, name, len)) {
-			unsubscribe(w, slot, name, len);
+			unsubscribe(w, slot, channel);
 			n++;
 		}
 	}
