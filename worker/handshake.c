@@ -16,6 +16,7 @@
 #include "shm/directory.h"
 #include "worker/auth.h"
 #include "worker/client.h"
+#include "worker/fanout.h"
 #include "worker/farewell.h"
 #include "worker/handshake.h"
 #include "worker/identity.h"
@@ -289,7 +290,8 @@ subscribe_all(struct worker *w, uint32_t slot, const struct http_request *q)
 }
 
 /* Queue the upgrade's answer, and what the protocol says first, as one: there is no
- * moment at which a successor finds the one without the other. Returns 0 or -errno. */
+ * moment at which a successor finds the one without the other. Its place is before all
+ * records that a subscription may go back to. Returns 0 or -errno. */
 static int
 queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q,
     enum slot_proto proto, const char *extensions)
@@ -301,11 +303,15 @@ queue_upgrade(struct worker *w, uint32_t slot, const struct http_request *q,
 				    ? (struct slice){V1_PROTOCOL, strlen(V1_PROTOCOL)}
 				    : auth_protocol(q);
 	ptrdiff_t len = http_upgrade_reply(q, protocol, extensions, reply);
+	int r;
 
 	if (len < 0)
 		return (int)len;
 	len += (ptrdiff_t)session_hello(w, slot, (uint8_t *)reply + len);
-	return out_private(w, slot, reply, (size_t)len);
+	w->place = fanout_floor(w);
+	r = out_private(w, slot, reply, (size_t)len);
+	w->place = 0;
+	return r;
 }
 
 /*

@@ -209,6 +209,19 @@ class History(Case):
 
         self.session(body)
 
+    def test_cache_comes_behind_the_upgrade(self):
+        """Also where the channel is live already, and all is known at once."""
+        async def body(d, v1):
+            publish(d, "price:a", ["1", "2", "3"])
+            await v1.ok(subscribe="price:a")
+            self.assertEqual((await v1.event())["data"], 3)
+            for _ in range(3):
+                ws = await raw(d, "price:a")
+                self.assertEqual(await soon(ws.recv(), "the newest"), "3")
+                await ws.close()
+
+        self.session(body, workers=1)
+
     def test_cache_of_an_empty_channel_brings_nothing(self):
         async def body(d, v1):
             await v1.ok(subscribe="price:none")
