@@ -5,9 +5,9 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Case, wait_until
+from harness import DEADLINE, Case, wait_until
 from recovery import Ledger, Sender
-from redis_sets import SentinelSet
+from redis_sets import TILT_S, SentinelSet
 from wsclient import V1, run
 
 OPEN = {"channel *": {"publish": "anyone"}}
@@ -88,8 +88,9 @@ class SentinelTest(Case):
             self.up(pubsub)
             await self.through(pubsub, v1, 2)
             last = sender.n + 5
+            # The old master takes what is published until a sentinel tells it otherwise.
             await ledger.until("what comes after", lambda: min(
-                map(ledger.last, "ab")) >= last)
+                map(ledger.last, "ab")) >= last, timeout=DEADLINE + TILT_S)
             sender.stop()
             ledger.check(self)
             self.gaps(pubsub, ledger, "ab")
