@@ -3,7 +3,6 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include "proto/dialect.h"
 #include "proto/frame.h"
 #include "shm/bitset.h"
+#include "shm/map.h"
 #include "worker/client.h"
 #include "worker/handshake.h"
 #include "worker/identity.h"
@@ -43,25 +43,6 @@ struct clients {
 };
 
 static void on_client_io(struct ev_loop *loop, ev_io *io, int revents);
-
-/* ---- memory ---- */
-
-/* Zeros that take no memory until they are touched. */
-static void *
-lazy_alloc(size_t len)
-{
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
-static void
-lazy_free(void *p, size_t len)
-{
-	if (p != NULL)
-		(void)munmap(p, len);
-}
 
 struct reader *
 client_reader(const struct worker *w, uint32_t slot)
@@ -448,12 +429,12 @@ clients_new(struct worker *w, struct clients **ret)
 	if (c == NULL)
 		return -ENOMEM;
 	c->nslots = nslots;
-	c->io = lazy_alloc(nslots * sizeof(*c->io));
-	c->dead = lazy_alloc(nslots * sizeof(*c->dead));
 	c->free_words = calloc(bitset_words(nslots), sizeof(uint64_t));
 	if (c->free_words != NULL) /* clients_free() looks into it */
 		bitset_init(&c->free, nslots, c->free_words);
-	if (c->io == NULL || c->dead == NULL || c->free_words == NULL) {
+	if (c->free_words == NULL ||
+	    map_private(nslots * sizeof(*c->io), (void **)&c->io) < 0 ||
+	    map_private(nslots * sizeof(*c->dead), (void **)&c->dead) < 0) {
 		clients_free(w, c);
 		return -ENOMEM;
 	}
@@ -476,7 +457,7 @@ clients_free(struct worker *w, struct clients *c)
 			ev_io_stop(w->loop, &c->io[i]);
 	ev_prepare_stop(w->loop, &c->reap);
 	free(c->free_words);
-	lazy_free(c->io, c->nslots * sizeof(*c->io));
-	lazy_free(c->dead, c->nslots * sizeof(*c->dead));
+	map_close(c->io, c->nslots * sizeof(*c->io));
+	map_close(c->dead, c->nslots * sizeof(*c->dead));
 	free(c);
 }

@@ -4,13 +4,13 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "proto/address.h"
 #include "proto/journal.h"
 #include "shm/launch.h"
+#include "shm/map.h"
 #include "worker/limits.h"
 
 #define FDS_KEPT 32   /* the loop, io_uring, pidfds: a dozen, and more to come */
@@ -250,18 +250,6 @@ limits_knock(const struct worker *w, const struct slot *s)
 /* ---- all of them ---- */
 
 static int
-map_make(size_t len, void **ret_map)
-{
-	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (map == MAP_FAILED)
-		return -errno;
-	*ret_map = map;
-	return 0;
-}
-
-static int
 hosts_make(struct limits *l, uint32_t nslots)
 {
 	uint32_t n = 64;
@@ -270,7 +258,7 @@ hosts_make(struct limits *l, uint32_t nslots)
 	while (n < 2 * (uint64_t)(nslots + 1) && n < 1u << 31)
 		n *= 2;
 	l->mask = n - 1;
-	return map_make(n * sizeof(*l->hosts), (void **)&l->hosts);
+	return map_private(n * sizeof(*l->hosts), (void **)&l->hosts);
 }
 
 /* What one of n workers allows of a rate of the host; a cost of 0 is any rate. */
@@ -285,8 +273,7 @@ rate_share(uint32_t rate, unsigned nworkers, uint32_t *ret_cost, uint32_t *ret_b
 static void
 hosts_drop(struct limits *l)
 {
-	if (l->hosts != NULL)
-		(void)munmap(l->hosts, ((size_t)l->mask + 1) * sizeof(*l->hosts));
+	map_close(l->hosts, ((size_t)l->mask + 1) * sizeof(*l->hosts));
 	l->hosts = NULL;
 }
 
@@ -313,7 +300,7 @@ limits_new(const struct worker *w, struct limits **ret)
 		return -ENOMEM;
 	crypto_shorthash_keygen(l->key);
 	set_limits(w, l);
-	r = map_make(KNOCK_SETS * sizeof(*l->knocks), (void **)&l->knocks);
+	r = map_private(KNOCK_SETS * sizeof(*l->knocks), (void **)&l->knocks);
 	if (r == 0 && w->settings->max_connections_per_ip != 0)
 		r = hosts_make(l, w->table.header->nslots);
 	if (r < 0) {
@@ -360,8 +347,7 @@ limits_free(struct limits *l)
 {
 	if (l == NULL)
 		return;
-	if (l->knocks != NULL)
-		(void)munmap(l->knocks, KNOCK_SETS * sizeof(*l->knocks));
+	map_close(l->knocks, KNOCK_SETS * sizeof(*l->knocks));
 	hosts_drop(l);
 	free(l);
 }

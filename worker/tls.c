@@ -2,10 +2,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "proto/journal.h"
+#include "shm/map.h"
 #include "worker/ktls.h"
 #include "worker/pieces.h"
 #include "worker/tls.h"
@@ -292,13 +292,10 @@ tls_new(struct worker *w, struct tls **ret)
 	t->w = w;
 	t->kernel = ktls_is_available();
 	t->conn_len = w->table.header->nslots * sizeof(*t->conn);
-	t->conn = mmap(NULL, t->conn_len, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (t->conn == MAP_FAILED)
-		t->conn = NULL;
 	t->in = malloc(TLS_FEED_MAX);
 	t->gather = malloc(TLS_RECORD);
-	if (t->conn != NULL && t->in != NULL && t->gather != NULL)
+	if (map_private(t->conn_len, (void **)&t->conn) == 0 && t->in != NULL &&
+	    t->gather != NULL)
 		r = tls_conn_bio(t);
 	if (r == 0)
 		r = tls_context_new(
@@ -323,7 +320,6 @@ tls_free(struct tls *t)
 	BIO_meth_free(t->method);
 	free(t->in);
 	free(t->gather);
-	if (t->conn != NULL)
-		(void)munmap(t->conn, t->conn_len);
+	map_close(t->conn, t->conn_len);
 	free(t);
 }

@@ -1,8 +1,7 @@
 /* wheel.c - see wheel.h */
-#include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "shm/map.h"
 #include "worker/wheel.h"
 
 #define WHEEL_FIRST 0x80000000u
@@ -10,11 +9,11 @@
 int
 wheel_init(struct wheel *w, uint32_t len, uint32_t now)
 {
-	void *links = mmap(NULL, (size_t)(len + 1) * sizeof(struct wheel_link),
-	    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *links;
+	int r = map_private((size_t)(len + 1) * sizeof(struct wheel_link), &links);
 
-	if (links == MAP_FAILED)
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	memset(w, 0, sizeof(*w));
 	w->links = links;
 	w->len = len;
@@ -25,9 +24,7 @@ wheel_init(struct wheel *w, uint32_t len, uint32_t now)
 void
 wheel_done(struct wheel *w)
 {
-	if (w->links != NULL)
-		(void)munmap(
-		    w->links, (size_t)(w->len + 1) * sizeof(struct wheel_link));
+	map_close(w->links, (size_t)(w->len + 1) * sizeof(struct wheel_link));
 	w->links = NULL;
 }
 
