@@ -106,6 +106,7 @@ function scenarios(WebSocket, ws, http, options) {
     },
     async raw_text_and_binary() {
       const c = await open("/ws/news");
+      await get("/subscribed?channel=news&clients=1");
       await get("/publish?channel=news&kind=text&size=40");
       must(await c.next() === "x".repeat(40), "text");
       await get("/publish?channel=news&kind=binary&size=40");
@@ -114,6 +115,7 @@ function scenarios(WebSocket, ws, http, options) {
     },
     async raw_of_1_mib() {
       const c = await open("/ws/news1");
+      await get("/subscribed?channel=news1&clients=1");
       await get("/publish?channel=news1&kind=text&size=" + MIB);
       must(await c.next() === "x".repeat(MIB), "text");
       await get("/publish?channel=news1&kind=binary&size=" + MIB);
@@ -122,6 +124,7 @@ function scenarios(WebSocket, ws, http, options) {
     },
     async raw_publishes_to_others() {
       const a = await open("/ws/talk:1"), b = await open("/ws/talk:1");
+      await get("/subscribed?channel=talk:1&clients=2");
       a.ws.send("from a");
       must(await b.next() === "from a", "text");
       must(await a.next() === "from a", "its own");
@@ -158,6 +161,7 @@ function scenarios(WebSocket, ws, http, options) {
     },
     async fifty_at_once() {
       const all = await Promise.all(Array.from({length: 50}, () => open("/ws/crowd")));
+      await get("/subscribed?channel=crowd&clients=50");
       await get("/publish?channel=crowd&kind=text&size=2000");
       for (const c of all) must(await c.next() === "x".repeat(2000), "text");
       await Promise.all(all.map((c) => c.close()));

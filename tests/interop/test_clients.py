@@ -22,7 +22,7 @@ import urllib.parse
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), "integration")]
 import websockets
-from harness import DEADLINE, NODE_PATH, Daemon, descendants, free_port
+from harness import DEADLINE, NODE_PATH, Daemon, descendants, free_port, wait_until
 from tlsclient import context, make_certificate
 
 SCRIPT = os.path.join(HERE, "client.js")
@@ -55,6 +55,9 @@ class Helper:
                         self.reply(f.read(), "text/javascript; charset=utf-8")
                 elif url.path == "/publish":
                     helper.publish(dict(urllib.parse.parse_qsl(url.query)))
+                    self.reply(b"{}", "application/json")
+                elif url.path == "/subscribed":
+                    helper.subscribed(dict(urllib.parse.parse_qsl(url.query)))
                     self.reply(b"{}", "application/json")
                 else:
                     self.send_error(404)
@@ -90,6 +93,12 @@ class Helper:
         byte = b"x" if query["kind"] == "text" else b"\xff"
         with self.lock:  # the control connection answers in order
             self.daemon.publish(query["channel"], byte * int(query["size"]))
+
+    def subscribed(self, query):
+        """So many are: a raw client's upgrade does not wait for that."""
+        with self.lock:
+            wait_until("the subscriptions", lambda: self.daemon.ctl(
+                "clients", channel=query["channel"])["total"] == int(query["clients"]))
 
     @property
     def ws(self):
